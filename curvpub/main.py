@@ -1,0 +1,45 @@
+"""`python -m curvpub.main --config=experiments/digits.py`: the whole main job."""
+
+import pathlib
+import sys
+import time
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of experiments/, with an argument after a colon: cifar.py:small."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name>-<time> by default.")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags, runs the stages, and says where the results are."""
+    from curvpub import config as config_lib
+    from curvpub import pipeline
+
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    if _CONFIG.value is None:
+        raise app.UsageError("--config is missing; try --config=experiments/digits.py")
+    try:
+        config = config_lib.from_config_dict(_CONFIG.value)
+        workdir = pathlib.Path(
+            _WORKDIR.value or f"runs/{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        )
+        pipeline.run_stages(config, workdir)
+    except (ValueError, FloatingPointError, FileNotFoundError, OSError) as error:
+        # What the user can mend is a sentence, not a traceback.
+        logging.debug("traceback", exc_info=True)
+        print(f"curvpub: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def cli() -> None:
+    """Entry point."""
+    logging.set_verbosity(logging.INFO)
+    app.run(main)
+
+
+if __name__ == "__main__":
+    cli()

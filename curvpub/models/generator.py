@@ -1,0 +1,141 @@
+"""Generator and discriminator as pure functions over parameter trees."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from curvpub import joint
+from curvpub.models import networks
+from curvpub.types import Array, DecoderFn, Schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generator:
+    """Encoder, joint decoder and discriminator of one data set; hashable, holds no weights.
+
+    Attributes:
+      space: layout of the joint points that the decoder emits.
+      latent_dim: m.
+      encoder: module for `(x [D], y [C]) -> [2 m]`.
+      decoder: module for `z [m] -> [D + C]` raw heads.
+      discriminator: module for `(x [D], y [C]) -> []`.
+    """
+
+    space: joint.JointSpace
+    latent_dim: int
+    encoder: nn.Module
+    decoder: nn.Module
+    discriminator: nn.Module
+
+    def init(self, key: Array) -> tuple[Any, Any]:
+        """Initial parameters `({"encoder", "decoder"}, discriminator)`."""
+        key_enc, key_dec, key_disc = jax.random.split(key, 3)
+        x = jnp.zeros((self.space.num_features,), jnp.float32)
+        y = jnp.zeros((self.space.num_classes,), jnp.float32)
+        z = jnp.zeros((self.latent_dim,), jnp.float32)
+        generator = {
+            "encoder": self.encoder.init(key_enc, x, y),
+            "decoder": self.decoder.init(key_dec, z),
+        }
+        return generator, self.discriminator.init(key_disc, x, y)
+
+    def encode(self, params: Any, x: Array, probs: Array) -> tuple[Array, Array]:
+        """Mean and log-variance `[m]` of the posterior of one record.
+
+        The log-variance passes a smooth bound to (-12, 4), so that a dead latent or an early step
+        cannot overflow the exponential.
+        """
+        out = jnp.asarray(self.encoder.apply(params["encoder"], x, probs))
+        mean, raw = jnp.split(out, 2)
+        return mean, 8.0 * jnp.tanh(raw / 8.0 + 0.5) - 4.0
+
+    def decode_heads(self, params: Any, z: Array) -> Array:
+        """Raw heads `[D + C]` of one code `[m]`."""
+        return jnp.asarray(self.decoder.apply(params["decoder"], z))
+
+    def decoder_fn(self, params: Any) -> DecoderFn:
+        """The decoder as geometry sees it: `z [m] -> (x, a y) [D + C]`.
+
+        Call it inside the traced function: a closure made outside bakes the weights in.
+        """
+        return lambda z: joint.activate(self.space, self.decode_heads(params, z))
+
+    def discriminate(self, params: Any, x: Array, probs: Array) -> Array:
+        """Logit `[]` of a pair being real."""
+        return jnp.asarray(self.discriminator.apply(params, x, probs))
+
+
+def make_generator(
+    schema: Schema,
+    *,
+    kind: str,
+    latent_dim: int,
+    hidden: tuple[int, ...],
+    channels: int,
+    label_scale: float,
+    disc_hidden: tuple[int, ...],
+) -> Generator:
+    """Builds the modules for a data set.
+
+    Args:
+      schema: the data set's description.
+      kind: `mlp`, or `conv` for images whose edges are multiples of eight or four.
+      latent_dim: m.
+      hidden: widths of the encoder; the decoder takes them in reverse.
+      channels: width of convolutions.
+      label_scale: a in `(x, a y)`.
+      disc_hidden: widths of the discriminator.
+
+    Raises:
+      ValueError: `conv` for a table, or for images whose edges four does not divide.
+    """
+    space = joint.joint_space(schema, label_scale=label_scale)
+    check_kind("model.kind", kind, schema)
+    if kind == "mlp":
+        return Generator(
+            space=space,
+            latent_dim=latent_dim,
+            encoder=networks.MlpEncoder(hidden, 2 * latent_dim),
+            decoder=networks.Mlp(hidden[::-1], space.dim),
+            discriminator=networks.Discriminator(disc_hidden, space.num_classes),
+        )
+    shape = (schema.shape[0], schema.shape[1], schema.shape[2])
+    width = hidden[-1]
+    return Generator(
+        space=space,
+        latent_dim=latent_dim,
+        encoder=networks.ConvEncoder(channels, width, shape, 2 * latent_dim),
+        decoder=networks.ConvHead(channels, width, shape, space.num_classes),
+        discriminator=networks.Discriminator(disc_hidden, space.num_classes, shape, channels),
+    )
+
+
+def check_kind(name: str, kind: str, schema: Schema) -> None:
+    """Raises ValueError where a kind of network does not fit the data."""
+    if kind == "mlp":
+        return
+    if schema.kind != "image":
+        raise ValueError(f"{name}={kind!r} needs images, and {schema.name!r} is a table: use 'mlp'")
+    if schema.shape[0] % networks.PATCH or schema.shape[1] % networks.PATCH:
+        raise ValueError(
+            f"{name}={kind!r} needs edges that are multiples of {networks.PATCH}, "
+            f"and the images are {schema.shape[0]} x {schema.shape[1]}: use 'mlp' or resize"
+        )
+
+
+def make_classifier(
+    schema: Schema, *, kind: str, hidden: tuple[int, ...], channels: int
+) -> networks.Classifier:
+    """The classifier that users and attackers train on a release.
+
+    Raises:
+      ValueError: `conv` for a table, or for images whose edges four does not divide.
+    """
+    check_kind("audit.classifier", kind, schema)
+    if kind == "mlp":
+        return networks.Classifier(hidden, schema.num_classes)
+    shape = (schema.shape[0], schema.shape[1], schema.shape[2])
+    return networks.Classifier(hidden, schema.num_classes, shape, channels)

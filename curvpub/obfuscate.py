@@ -1,0 +1,170 @@
+"""Lower level: move one record's code toward low curvature; `vmap` outside.
+
+The problem of a record with code `z` is
+
+    min_d  |h_s(z + d)|^2 + (lambda / 2) |f(z + d) - f(z)|^2,   |d| <= trust radius,
+
+with `h_s` the curvature at scale s of the decoder seen from its own point, and the chord in ambient
+space standing for the geodesic distance, with which it agrees to second order. Both terms are
+squared ambient lengths, so the Riemannian gradient step `-eta G^-1 grad` has no unit to tune.
+`lambda` falls with the record's exposure: exposed records move further.
+
+Why this curvature: pointwise curvature of a decoder does not predict exposure to membership
+inference; curvature at a finite scale, on the joint manifold, seen from the record, does.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from curvpub import geometry
+from curvpub.types import Array, DecoderFn
+
+
+class LowerInfo(NamedTuple):
+    """What one lower-level step saw."""
+
+    curvature: Array  # [] |h_s| at the code before the step, in ambient units
+    step_length: Array  # [] Euclidean length of the step, in units of the prior
+    condition: Array  # [] condition number of the regularised metric
+
+
+def init_perturbation(num_records: int, latent_dim: int) -> Array:
+    """No perturbation yet, `[n, m]` float32."""
+    return jnp.zeros((num_records, latent_dim), jnp.float32)
+
+
+def exposure(
+    key: Array, fun: DecoderFn, code: Array, record: Array, *, scale: float, num_probes: int
+) -> Array:
+    """Length of the curvature at scale seen from the record, `|E f(z + s e) - r| []`.
+
+    The larger, the more the record sticks out of what its neighbourhood decodes to.
+
+    Args:
+      key: randomness of the probes.
+      fun: decoder.
+      code: `z [m]`.
+      record: joint point `r [D]`.
+      scale: s, in units of the prior.
+      num_probes: decoder evaluations, even.
+    """
+    h = geometry.curvature_at_scale(key, fun, code, record, scale=scale, num_probes=num_probes)
+    return safe_norm(h)
+
+
+def curvature(key: Array, fun: DecoderFn, code: Array, *, scale: float, num_probes: int) -> Array:
+    """Length of the decoder's own curvature at scale, `|E f(z + s e) - f(z)| []`."""
+    h = geometry.curvature_at_scale(key, fun, code, scale=scale, num_probes=num_probes)
+    return safe_norm(h)
+
+
+def proximity(rank: Array, *, least_exposed: float, most_exposed: float) -> Array:
+    """Weight lambda of staying close: linear in the exposure rank in [0, 1].
+
+    Args:
+      rank: share of records that are less exposed.
+      least_exposed: lambda at rank 0.
+      most_exposed: lambda at rank 1.
+    """
+    return least_exposed + (most_exposed - least_exposed) * rank
+
+
+def objective(
+    key: Array,
+    fun: DecoderFn,
+    code: Array,
+    delta: Array,
+    proximity: Array,
+    *,
+    scale: float,
+    num_probes: int,
+) -> tuple[Array, Array]:
+    """The lower problem's value and the squared curvature inside it, squared ambient units.
+
+    Args:
+      key: randomness of the probes; the same key gives the same smooth function of `delta`.
+      fun: decoder.
+      code: `z [m]`.
+      delta: perturbation `d [m]`.
+      proximity: lambda `[]`.
+      scale: s.
+      num_probes: decoder evaluations, even.
+    """
+    moved = code + delta
+    h = geometry.curvature_at_scale(key, fun, moved, scale=scale, num_probes=num_probes)
+    squared = jnp.sum(jnp.square(h))
+    chord = jnp.sum(jnp.square(fun(moved) - fun(code)))
+    return squared + 0.5 * proximity * chord, squared
+
+
+def update(
+    key: Array,
+    fun: DecoderFn,
+    code: Array,
+    delta: Array,
+    proximity: Array,
+    *,
+    scale: float,
+    num_probes: int,
+    step_size: float,
+    trust_radius: float,
+    temperature: float,
+    ridge: float,
+) -> tuple[Array, LowerInfo]:
+    """One Riemannian (Langevin) gradient step on the lower problem of one record.
+
+    The step `v = -eta G^-1 grad + sqrt(2 eta T) G^-1/2 e` is cut to half the trust radius,
+    retracted to second order along the geodesic, and projected on the trust region. A step that is
+    not finite is not taken.
+
+    Args:
+      key: randomness of probes and noise.
+      fun: decoder, `[m] -> [D]`.
+      code: `z [m]`.
+      delta: current perturbation `[m]`.
+      proximity: lambda `[]`.
+      scale: s of the curvature.
+      num_probes: decoder evaluations, even.
+      step_size: eta, dimensionless.
+      trust_radius: longest perturbation, in units of the prior.
+      temperature: T, in squared ambient units; 0 for plain descent.
+      ridge: regularisation of the metric, times its mean eigenvalue.
+
+    Returns:
+      New perturbation `[m]` and what was seen.
+    """
+    key_probe, key_noise = jax.random.split(key)
+    grad, squared = jax.grad(objective, argnums=3, has_aux=True)(
+        key_probe, fun, code, delta, proximity, scale=scale, num_probes=num_probes
+    )
+    metric = geometry.regularise_metric(geometry.pullback_metric(fun, code + delta), ridge)
+    step = -step_size * jnp.linalg.solve(metric, grad)
+    if temperature > 0.0:
+        noise = jax.random.normal(key_noise, delta.shape, delta.dtype)
+        spread = jnp.sqrt(jnp.asarray(2.0 * step_size * temperature, delta.dtype))
+        step = step + spread * geometry.metric_inverse_root_apply(metric, noise)
+    step = clip_norm(step, 0.5 * trust_radius)
+    moved = geometry.retract(fun, code + delta, step, ridge=ridge)
+    proposal = clip_norm(moved - code, trust_radius)
+    proposal = jnp.where(jnp.all(jnp.isfinite(proposal)), proposal, delta)
+    info = LowerInfo(
+        curvature=jnp.sqrt(squared),
+        step_length=safe_norm(proposal - delta),
+        condition=geometry.metric_condition(metric),
+    )
+    return proposal, info
+
+
+def safe_norm(v: Array) -> Array:
+    """Euclidean norm with a zero gradient at zero instead of NaN."""
+    squared = jnp.sum(jnp.square(v))
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def clip_norm(v: Array, limit: float) -> Array:
+    """`v` shortened to Euclidean length `limit` where it is longer."""
+    norm = safe_norm(v)
+    return v * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))

@@ -1,0 +1,245 @@
+"""The curvature-guided publisher: train, perturb, decode, select, as one pure function."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from curvpub import bilevel, features, joint, obfuscate
+from curvpub.config import Config
+from curvpub.models import make_generator
+from curvpub.types import Array, Records, Release, Schema
+
+_BLOCK = 256  # codes decoded at once outside training, to bound memory
+
+
+class Prepared(NamedTuple):
+    """Records in the model's space, with the private statistics that took them there."""
+
+    stats: features.FeatureStats
+    x: Array  # [n, D]
+    probs: Array  # [n, C] one-hot
+
+
+class PublishInfo(NamedTuple):
+    """Private facts about a publication; never part of a release."""
+
+    exposure: Array  # [n] |E f(z + s e) - r| with the final decoder
+    curvature_before: Array  # [n] decoder's curvature at the clean codes
+    curvature_after: Array  # [n'] the same at the codes that were published
+    perturbation: Array  # [n] Euclidean length of each record's perturbation
+    source: Array  # [n'] row of the private record that each published one descends from
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CurvaturePublisher:
+    """Curvature-guided publication of a data set (a `Publisher`); hashable, holds no arrays.
+
+    Calling it runs everything that touches private data: normalisation, bilevel training, the last
+    lower-level steps, decoding and selection. Output shapes depend on the number of records alone,
+    and `jit` and `vmap` apply.
+
+    The protection is empirical: it carries no (epsilon, delta) guarantee.
+
+    Attributes:
+      schema: the data set's public description.
+      problem: the bilevel problem.
+    """
+
+    schema: Schema
+    problem: bilevel.Bilevel
+
+    def __call__(self, key: Array, records: Records) -> Release:
+        """Publishes `records`; the same key and records give the same release."""
+        key_train, key_publish = jax.random.split(key)
+        prepared = self.prepare(records)
+        state = bilevel.init_state(key_train, self.problem, len(records))
+        state, _ = bilevel.run_steps(
+            self.problem, state, prepared.x, prepared.probs, num_steps=self.problem.train.steps
+        )
+        return self.publish(key_publish, state, prepared)[0]
+
+    def prepare(self, records: Records) -> Prepared:
+        """Fits the normalisation on the records and applies it."""
+        stats = features.fit_features(self.schema, records.x)
+        x = features.encode_features(self.schema, stats, records.x)
+        return Prepared(stats, x, jax.nn.one_hot(records.y, self.schema.num_classes))
+
+    def publish(
+        self, key: Array, state: bilevel.BilevelState, prepared: Prepared
+    ) -> tuple[Release, PublishInfo]:
+        """Turns a trained state into a release.
+
+        Args:
+          key: randomness of probes, parents and noise.
+          state: trained state.
+          prepared: the same records as in training.
+
+        Returns:
+          The release (sizes: n records if aligned, `round(copies * n)` if resampled), and private
+          facts about it.
+        """
+        key_drift, key_clean, key_draw, key_observe = jax.random.split(key, 4)
+        code, seen, rank, delta = self._perturb(key_drift, state, prepared)
+        moved = code + delta
+        before = self._curvature(key_clean, state, code)
+        if self.problem.publish.mode == "aligned":
+            source = jnp.arange(code.shape[0])
+            published, after = moved, self._curvature(key_draw, state, moved)
+        else:
+            published, after, source = self._resample(key_draw, state, moved, rank)
+        release = self._decode(key_observe, state, prepared, published)
+        length = jax.vmap(obfuscate.safe_norm)(delta)
+        return release, PublishInfo(seen, before, after, length, source)
+
+    def _perturb(
+        self, key: Array, state: bilevel.BilevelState, prepared: Prepared
+    ) -> tuple[Array, Array, Array, Array]:
+        """Clean codes, exposure, its rank, and perturbations after the last lower-level steps."""
+        gen, lower, publish = self.problem.generator, self.problem.lower, self.problem.publish
+        fun = gen.decoder_fn(state.generator)
+        count = prepared.x.shape[0]
+        key_exposure, key_steps = jax.random.split(key)
+
+        def see(args: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            k, x, probs = args
+            code = gen.encode(state.generator, x, probs)[0]
+            record = joint.joint_point(gen.space, x, probs)
+            probes = publish.curvature_probes
+            return code, obfuscate.exposure(
+                k, fun, code, record, scale=lower.scale, num_probes=probes
+            )
+
+        keys = jax.random.split(key_exposure, count)
+        code, seen = jax.lax.map(see, (keys, prepared.x, prepared.probs), batch_size=_BLOCK)
+        rank = bilevel.exposure_rank(seen, seen)
+        weight = obfuscate.proximity(
+            rank, least_exposed=lower.proximity, most_exposed=lower.proximity_exposed
+        )
+
+        def descend(args: tuple[Array, Array, Array, Array]) -> Array:
+            k, z, d, w = args
+
+            def body(d: Array, k: Array) -> tuple[Array, None]:
+                return obfuscate.update(
+                    k, fun, z, d, w, **bilevel.update_options(lower)
+                )[0], None
+
+            return jax.lax.scan(body, d, jax.random.split(k, publish.drift_steps))[0]
+
+        delta = state.perturbation
+        if publish.drift_steps:
+            keys = jax.random.split(key_steps, count)
+            delta = jax.lax.map(descend, (keys, code, delta, weight), batch_size=_BLOCK)
+        return code, seen, rank, delta
+
+    def _curvature(self, key: Array, state: bilevel.BilevelState, codes: Array) -> Array:
+        """Decoder's curvature at scale at each code, `[k]`."""
+        lower, probes = self.problem.lower, self.problem.publish.curvature_probes
+        fun = self.problem.generator.decoder_fn(state.generator)
+        keys = jax.random.split(key, codes.shape[0])
+        return jax.lax.map(
+            lambda a: obfuscate.curvature(
+                a[0], fun, a[1], scale=lower.scale, num_probes=probes
+            ),
+            (keys, codes),
+            batch_size=_BLOCK,
+        )
+
+    def _resample(
+        self, key: Array, state: bilevel.BilevelState, moved: Array, rank: Array
+    ) -> tuple[Array, Array, Array]:
+        """Draws codes around perturbed parents and keeps the least curved of each class.
+
+        `z' = rho z + sqrt(1 - rho^2) e` keeps the standard normal law of codes; rho falls with the
+        parent's exposure. Selecting within the decoded class leaves the class balance alone.
+        """
+        publish, gen = self.problem.publish, self.problem.generator
+        wanted = max(1, round(publish.copies * moved.shape[0]))
+        drawn = wanted * publish.oversample
+        key_parent, key_noise, key_curvature, key_order = jax.random.split(key, 4)
+        # Every parent is drawn equally often, up to one.
+        order = jax.random.permutation(key_parent, moved.shape[0])
+        source = order[jnp.arange(drawn) % moved.shape[0]]
+        share = bilevel.kept_share(rank, publish)[source][:, None]
+        noise = jax.random.normal(key_noise, (drawn, moved.shape[1]), moved.dtype)
+        codes = share * moved[source] + jnp.sqrt(1.0 - jnp.square(share)) * noise
+        curved = self._curvature(key_curvature, state, codes)
+        if publish.oversample > 1:
+            label = jax.lax.map(
+                lambda z: jnp.argmax(
+                    gen.decode_heads(state.generator, z)[gen.space.num_features :]
+                ),
+                codes,
+                batch_size=_BLOCK,
+            )
+            share_below = rank_within_class(curved, label, num_classes=self.schema.num_classes)
+            keep = jnp.argsort(share_below)[:wanted]
+        else:
+            keep = jnp.arange(drawn)
+        # The order of publication says nothing about curvature or parents.
+        keep = jax.random.permutation(key_order, keep)
+        return codes[keep], curved[keep], source[keep]
+
+    def _decode(
+        self, key: Array, state: bilevel.BilevelState, prepared: Prepared, codes: Array
+    ) -> Release:
+        """Decodes codes to published records, in the units and precision of the release."""
+        gen = self.problem.generator
+        fun = gen.decoder_fn(state.generator)
+        draw = self.problem.publish.mode == "resampled"
+
+        def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
+            k, z = args
+            point = fun(z)
+            x, probs = joint.split_point(gen.space, point)
+            if draw:
+                x = joint.draw_observation(k, gen.space, point, x_sigma=self.problem.model.x_sigma)
+            return x, probs
+
+        keys = jax.random.split(key, codes.shape[0])
+        x, probs = jax.lax.map(decode, (keys, codes), batch_size=_BLOCK)
+        return Release(x=features.decode_features(self.schema, prepared.stats, x), y=probs)
+
+
+def rank_within_class(values: Array, label: Array, *, num_classes: int) -> Array:
+    """For each value, the share of its class that is smaller, `[k]` in [0, 1).
+
+    Args:
+      values: `[k]`.
+      label: class of each value, integer `[k]`.
+      num_classes: C.
+    """
+    order = jnp.lexsort((values, label))
+    count = jnp.sum(jax.nn.one_hot(label, num_classes, dtype=jnp.int32), axis=0)
+    start = jnp.cumsum(count) - count
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype))
+    within = (place - start[label]).astype(values.dtype)
+    return within / count[label].astype(values.dtype)
+
+
+def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:
+    """Builds the publisher that a configuration describes.
+
+    Raises:
+      ValueError: the model does not fit the data.
+    """
+    model = config.model
+    generator = make_generator(
+        schema,
+        kind=model.kind,
+        latent_dim=model.latent_dim,
+        hidden=model.hidden,
+        channels=model.channels,
+        label_scale=model.label_scale,
+        disc_hidden=model.disc_hidden,
+    )
+    problem = bilevel.Bilevel(
+        generator=generator,
+        model=model,
+        lower=config.lower,
+        train=config.train,
+        publish=config.publish,
+    )
+    return CurvaturePublisher(schema=schema, problem=problem)

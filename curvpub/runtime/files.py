@@ -1,0 +1,78 @@
+"""Files that are either complete or absent, and folders that only their owner can read."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def private_folder(path: pathlib.Path) -> pathlib.Path:
+    """Creates a folder (and parents) that only its owner can enter, mode 0700."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)  # also where it existed, or a mask was in the way
+    return path
+
+
+@contextlib.contextmanager
+def atomic_write(path: pathlib.Path) -> Iterator[io.BufferedWriter]:
+    """Opens a temporary file beside `path` that replaces it only after everything is on disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: pathlib.Path, content: bytes | str) -> None:
+    """Writes a file atomically."""
+    with atomic_write(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON atomically."""
+    write_bytes(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    """Writes named arrays as `.npz` atomically, with a checksum of their content inside."""
+    arrays = {k: np.asarray(v) for k, v in arrays.items()}
+    with atomic_write(path) as file:
+        np.savez(file, **arrays, _digest=np.asarray(digest(arrays)))  # type: ignore[arg-type]
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """Reads what `write_arrays` wrote; None where it is absent or its content is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in file.files}
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if str(arrays.pop("_digest", "")) != digest(arrays):
+        return None
+    return arrays
+
+
+def digest(arrays: Mapping[str, Any]) -> str:
+    """SHA-256 over names, shapes, types and content of arrays."""
+    result = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        result.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        result.update(array.tobytes())
+    return result.hexdigest()

@@ -1,0 +1,1 @@
+"""The stages of the main job: train, publish, audit, report. Each restarts by itself."""

@@ -1,0 +1,178 @@
+"""Stage 3: play the whole-publisher game on our publisher and on none, and attack the release."""
+
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from curvpub import workspace
+from curvpub.audit import game
+from curvpub.audit.membership import complementary_pairs
+from curvpub.models import make_classifier
+from curvpub.publishers import RawPublisher
+from curvpub.runtime import devices, files, progress
+from curvpub.stages import publish, train
+from curvpub.types import Publisher, Release
+from curvpub.workspace import Run
+
+
+class Observed(NamedTuple):
+    """Signals of one publisher: of the shadows stacked, and of the target run."""
+
+    shadows: dict[str, np.ndarray]  # each [K, N], accuracy [K]
+    target: dict[str, np.ndarray]  # each [N], accuracy []
+
+
+def audit(run: Run) -> None:
+    """Computes every signal that the report needs, going on from the shadows already done.
+
+    Raises:
+      ValueError: there is no release of these settings yet.
+    """
+    found = publish.load_published(run)
+    if found is None:
+        raise ValueError(
+            f"stages={run.config.stages!r}: there is no release of these settings and data yet; "
+            "run the stages 'train' and 'publish' first"
+        )
+    attacker = make_attacker(run)
+    world = game.make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
+    world = devices.replicate(run.mesh, world)
+    member = design(run)
+    began = time.perf_counter()
+    raw = RawPublisher(schema=run.dataset.schema)
+    releases = {"raw": raw(run.key, run.members), "published": found[0]}
+    publishers: dict[str, Publisher] = {"raw": raw, "published": run.publisher}
+    for name, publisher in publishers.items():
+        folder = files.private_folder(_folder(run) / name)
+        _attack_target(run, attacker, world, releases[name], folder)
+        _play(run, name, publisher, attacker, world, member, folder)
+    train.add_timing(run, "audit", time.perf_counter() - began)
+
+
+def make_attacker(run: Run) -> game.Attacker:
+    """The attacker that the configuration describes."""
+    settings = run.config.audit
+    return game.Attacker(
+        schema=run.dataset.schema,
+        classifier=make_classifier(
+            run.dataset.schema,
+            kind=settings.classifier,
+            hidden=settings.hidden,
+            channels=settings.channels,
+        ),
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        label_scale=run.config.model.label_scale,
+    )
+
+
+def design(run: Run) -> np.ndarray:
+    """Membership of the game, `[K, N]`."""
+    return complementary_pairs(
+        np.random.default_rng([run.config.seed, 2]),
+        num_shadows=run.config.audit.shadows,
+        num_records=len(run.dataset.pool),
+    )
+
+
+def load_observed(run: Run, name: str) -> Observed:
+    """The signals of one publisher (`raw` or `published`).
+
+    Raises:
+      ValueError: the audit has not finished for these settings and data.
+    """
+    folder = _folder(run) / name
+    shadows = [files.read_arrays(_shadow_file(folder, k)) for k in range(run.config.audit.shadows)]
+    target = files.read_arrays(folder / "target.npz")
+    missing = sum(s is None for s in shadows)
+    if missing or target is None:
+        raise ValueError(
+            f"stages={run.config.stages!r}: {missing} of {len(shadows)} shadows are missing for "
+            "these settings and data; run the stage 'audit' first"
+        )
+    done = [s for s in shadows if s is not None]
+    return Observed({k: np.stack([s[k] for s in done]) for k in done[0]}, target)
+
+
+def shadows_per_call(run: Run) -> int:
+    """Shadows vmapped into one call: a multiple of the devices."""
+    asked = run.config.audit.shadows_per_call
+    if not asked:
+        asked = 1 if jax.default_backend() == "cpu" else 8
+    return -(-asked // run.mesh.size) * run.mesh.size
+
+
+def _play(
+    run: Run,
+    name: str,
+    publisher: Publisher,
+    attacker: game.Attacker,
+    world: game.World,
+    member: np.ndarray,
+    folder: pathlib.Path,
+) -> None:
+    count = member.shape[0]
+    done = {k for k in range(count) if files.read_arrays(_shadow_file(folder, k)) is not None}
+    if done:
+        logging.info("audit: %d of %d %s shadows are done already", len(done), count, name)
+
+    def compile_call(fun, *args):  # noqa: ANN001, ANN202
+        compiled, seconds = progress.compile_timed(fun, *args, title=f"audit: {name} shadow")
+        train.add_timing(run, "audit: compile", seconds)
+        return compiled
+
+    group = shadows_per_call(run)
+    with progress.bar(count, f"audit {name}", initial=len(done), unit="shadow") as bar:
+        for shadow, signals in game.play(
+            publisher,
+            attacker,
+            run.stage_key("shadows"),
+            member,
+            world,
+            shadows_per_call=group,
+            skip=frozenset(done),
+            compile_call=compile_call,
+            place=lambda rows: jax.device_put(rows, devices.split_rows(run.mesh, group)),
+        ):
+            _check(signals, name)
+            files.write_arrays(_shadow_file(folder, shadow), signals)
+            bar.update()
+
+
+def _attack_target(
+    run: Run, attacker: game.Attacker, world: game.World, release: Release, folder: pathlib.Path
+) -> None:
+    """Attacks the release as it stands, in the same way as the shadows' releases."""
+    path = folder / "target.npz"
+    if files.read_arrays(path) is not None:
+        return
+    release = Release(x=jnp.asarray(release.x), y=jnp.asarray(release.y))
+    signals = jax.jit(attacker.observe)(run.stage_key("attack"), release, world)
+    arrays = {k: np.asarray(v) for k, v in signals._asdict().items()}
+    _check(arrays, "target")
+    files.write_arrays(path, arrays)
+
+
+def _check(signals: dict[str, np.ndarray], name: str) -> None:
+    broken = [k for k, v in signals.items() if not np.isfinite(v).all()]
+    if broken:
+        raise FloatingPointError(
+            f"audit of {name!r}: the signal {broken[0]!r} is not finite; "
+            "lower train.learning_rate or audit.learning_rate"
+        )
+
+
+def _folder(run: Run) -> pathlib.Path:
+    return files.private_folder(
+        run.state_folder / f"audit-{workspace.audit_fingerprint(run)[:12]}"
+    )
+
+
+def _shadow_file(folder: pathlib.Path, shadow: int) -> pathlib.Path:
+    return folder / f"shadow-{shadow:04d}.npz"

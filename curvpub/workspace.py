@@ -1,0 +1,192 @@
+"""One run: its folders, its fingerprint, its randomness, and who is a member."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from curvpub import data
+from curvpub.config import Config
+from curvpub.publishers import CurvaturePublisher, make_publisher
+from curvpub.release import bundle
+from curvpub.runtime import devices, files
+from curvpub.types import Dataset, Records
+
+# Folders whose code cannot change a computed figure, only how it is shown.
+_NOT_COMPUTING = ("release", "stages")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that the stages share.
+
+    Attributes:
+      config: checked settings.
+      workdir: folder of the run.
+      dataset: loaded and checked records.
+      publisher: the publisher that the configuration describes.
+      mesh: devices.
+      key: root of all randomness.
+      member: which pool records the release is made of, bool `[N]`.
+      fingerprint: hash of data, settings and code that training and publication depend on.
+    """
+
+    config: Config
+    workdir: pathlib.Path
+    dataset: Dataset
+    publisher: CurvaturePublisher
+    mesh: Mesh
+    key: jax.Array
+    member: np.ndarray
+    fingerprint: str
+
+    @property
+    def private(self) -> pathlib.Path:
+        """Folder that must never be shared, mode 0700."""
+        return self.workdir / "private"
+
+    @property
+    def release(self) -> pathlib.Path:
+        """Folder that is safe to share."""
+        return self.workdir / "release"
+
+    @property
+    def state_folder(self) -> pathlib.Path:
+        """Private folder of what this fingerprint computed."""
+        return files.private_folder(self.private / f"run-{self.fingerprint[:12]}")
+
+    @property
+    def members(self) -> Records:
+        """The records that are published."""
+        pool = self.dataset.pool
+        return Records(x=pool.x[self.member], y=pool.y[self.member])
+
+    def stage_key(self, name: str) -> jax.Array:
+        """Randomness of one part of the run, independent of all others."""
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+        return jax.random.fold_in(self.key, number)
+
+
+def open_run(config: Config, workdir: pathlib.Path) -> Run:
+    """Loads and checks data and settings, and prepares the run's folders.
+
+    Args:
+      config: checked settings.
+      workdir: folder of the run; created where absent.
+
+    Raises:
+      ValueError: data or settings are unfit; nothing has been computed yet.
+      OSError: the folder cannot be written.
+    """
+    mesh = devices.data_mesh(config.devices)
+    dataset = data.load(config.data, seed=config.seed)
+    publisher = make_publisher(config, dataset.schema)
+    _check_sizes(config, dataset)
+    workdir.mkdir(parents=True, exist_ok=True)
+    private = files.private_folder(workdir / "private")
+    bundle.recover(workdir / "release")
+    return Run(
+        config=config,
+        workdir=workdir,
+        dataset=dataset,
+        publisher=publisher,
+        mesh=mesh,
+        key=root_key(config, private),
+        member=target_members(config.seed, len(dataset.pool)),
+        fingerprint=fingerprint(config, dataset),
+    )
+
+
+def target_members(seed: int, num_records: int) -> np.ndarray:
+    """The half of the pool that is published, bool `[N]`; the rest tests the attacks on it."""
+    order = np.random.default_rng([seed, 1]).permutation(num_records)
+    member = np.zeros(num_records, bool)
+    member[order[: num_records // 2]] = True
+    return member
+
+
+def root_key(config: Config, private: pathlib.Path) -> jax.Array:
+    """The root of a run's randomness: the public seed and a secret.
+
+    A release whose noise can be replayed protects less, so the seed, which is published, does not
+    determine it: unless `config.secret` fixes one, 62 secret bits are drawn and kept in private.
+    """
+    secret = config.secret
+    if secret < 0:
+        path = private / "secret.json"
+        if not path.exists():
+            files.write_json(path, {"secret": secrets.randbits(62)})
+            os.chmod(path, 0o600)
+        secret = int(json.loads(path.read_text())["secret"])
+    key = jax.random.key(config.seed)
+    key = jax.random.fold_in(key, secret & 0x7FFFFFFF)
+    return jax.random.fold_in(key, secret >> 31)
+
+
+def fingerprint(config: Config, dataset: Dataset) -> str:
+    """SHA-256 of what training and publication depend on: settings, data and code.
+
+    Shadows or checkpoints of other data, settings or code must not leak into a result.
+    """
+    parts = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    parts["train"] = {k: v for k, v in parts["train"].items() if k not in _FREE_TRAIN}
+    arrays = {f"{s}.{k}": getattr(getattr(dataset, s), k) for s in ("pool", "test") for k in "xy"}
+    text = json.dumps(
+        {"settings": parts, "data": files.digest(arrays), "code": _code_digest()}, sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_FREE = ("stages", "audit", "name", "devices")
+_FREE_TRAIN = ("log_every", "checkpoint_every")
+
+
+def audit_fingerprint(run: Run) -> str:
+    """SHA-256 of what the audit depends on beyond the run's fingerprint."""
+    settings = dataclasses.asdict(run.config.audit)
+    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr"):
+        settings.pop(name)
+    text = json.dumps([run.fingerprint, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def public_settings(config: Config) -> dict[str, Any]:
+    """The configuration as it may be published: no path, no secret."""
+    settings = dataclasses.asdict(config)
+    settings["data"].pop("path")
+    settings["secret"] = "drawn, kept private" if config.secret < 0 else "fixed by the settings"
+    return settings
+
+
+def _code_digest() -> str:
+    root = pathlib.Path(__file__).parent
+    result = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] not in _NOT_COMPUTING:
+            result.update(path.relative_to(root).as_posix().encode())
+            result.update(path.read_bytes())
+    return result.hexdigest()
+
+
+def _check_sizes(config: Config, dataset: Dataset) -> None:
+    """Refuses settings that cannot work on this data."""
+    members = len(dataset.pool) // 2
+    if round(config.publish.copies * members) < 1:
+        raise ValueError(
+            f"publish.copies={config.publish.copies!r} publishes nothing from {members} members"
+        )
+    if config.model.latent_dim >= config.train.batch_size * 64:
+        raise ValueError(f"model.latent_dim={config.model.latent_dim!r} is absurdly large")
+    nonmembers = len(dataset.pool) - members
+    if config.audit.fpr * nonmembers < 1:
+        raise ValueError(
+            f"audit.fpr={config.audit.fpr!r} cannot be measured with {nonmembers} non-members: "
+            f"raise it to {1 / nonmembers:.2g} or data.pool_size"
+        )
