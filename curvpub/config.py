@@ -51,9 +51,9 @@ class LowerConfig:
 
     scale: float = 1.0  # s of the curvature at scale, in units of the prior
     num_probes: int = 4  # decoder passes per estimate, half of them antithetic
-    step_size: float = 0.3
-    proximity: float = 1.0  # lambda for the least exposed record
-    proximity_exposed: float = 0.05  # lambda for the most exposed record
+    step_size: float = 0.15
+    proximity: float = 10.0  # lambda for the least exposed record
+    proximity_exposed: float = 0.5  # lambda for the most exposed record
     trust_radius: float = 1.5  # longest perturbation, in units of the prior
     temperature: float = 0.0  # Langevin noise shaped by the metric
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue

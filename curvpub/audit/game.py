@@ -20,7 +20,7 @@ import numpy as np
 
 from curvpub import features, joint
 from curvpub.audit import classifier, nearest
-from curvpub.audit.lira import logit_confidence
+from curvpub.audit.likelihood import logit_confidence
 from curvpub.types import Array, Publisher, Records, Release, Schema
 
 _BLOCK = 512

@@ -42,9 +42,14 @@ def write_bytes(path: pathlib.Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def to_json(content: Any) -> str:
+    """JSON text with sorted keys; a figure that is not a number is an error, not `NaN`."""
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes JSON atomically."""
-    write_bytes(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_bytes(path, to_json(content))
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:

@@ -1,0 +1,257 @@
+"""Stage 4: from signals to figures, tables and pages; nothing is trained here."""
+
+import csv
+import dataclasses
+import io
+import platform
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from scipy import stats
+
+from curvpub import workspace
+from curvpub.audit import likelihood, statistics, summary
+from curvpub.release import bundle, figures
+from curvpub.release import report as pages
+from curvpub.runtime import devices, files
+from curvpub.stages import audit, publish, train
+from curvpub.types import Release
+from curvpub.workspace import Run
+
+_MOST_EXPOSED = 40  # records shown one by one to the owner
+_SEED = 7  # of the bootstrap; fixed, so that a report can be made again
+
+
+def report(run: Run) -> None:
+    """Writes `report.html` and `audit.json` into the release, and the owner's page beside it.
+
+    Raises:
+      ValueError: publication or audit are unfinished for these settings and data.
+    """
+    found = publish.load_published(run)
+    if found is None:
+        raise ValueError(
+            f"stages={run.config.stages!r}: nothing is published yet; run the stage 'publish' first"
+        )
+    release, info = found
+    observed = {name: audit.load_observed(run, name) for name in ("raw", "published")}
+    member = audit.design(run)
+    exposure = {
+        name: likelihood.exposure(o.shadows["confidence"], member) for name, o in observed.items()
+    }
+    results = collect(run, release, info, observed, member, exposure)
+    schema, test = run.dataset.schema, run.dataset.test
+    shown = test if run.dataset.test_is_public else None
+    bundle.update_release(
+        run.release,
+        files={
+            "report.html": pages.public_report(results, schema=schema, release=release, test=shown),
+            "audit.json": files.to_json(public_audit(results)),
+        },
+        metadata={"audited": True, "audit": public_audit(results)},
+    )
+    owner = owners_view(run, info, exposure)
+    files.write_bytes(run.private / "records.csv", owner.pop("table"))
+    page = pages.private_report(results, schema=schema, release=release, test=test, owner=owner)
+    files.write_bytes(run.private / "report.html", page)
+    files.write_json(run.private / "results.json", results)
+    print(pages.terminal_table(results))
+    for line in results["warnings"]:
+        logging.warning("%s", line)
+
+
+def collect(
+    run: Run,
+    release: Release,
+    info: dict[str, np.ndarray],
+    observed: dict[str, audit.Observed],
+    member: np.ndarray,
+    exposure: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """All aggregate figures of a run as one JSON-able dict; safe to publish."""
+    options = _options(run)
+    attacks, roc = [], []
+    for name, o in observed.items():
+        scores = summary.attack_scores(o.shadows, member)
+        target = summary.attack_target(o.target, o.shadows, member)
+        for attack in summary.ATTACKS:
+            attacks.append(summary.summarise_game(name, attack, scores[attack], member, **options))
+            attacks.append(
+                summary.summarise_release(
+                    name, attack, target[attack], run.member, scores[attack], member, **options
+                )
+            )
+            roc.append(_curve(name, attack, scores[attack], member))
+    null = summary.null_check(observed["published"].shadows, **options)
+    rows = [dataclasses.asdict(a) for a in attacks]
+    results = {
+        "name": run.config.name,
+        "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine(run),
+        "mode": run.config.publish.mode,
+        "config": workspace.public_settings(run.config),
+        "sizes": {
+            "pool": len(run.dataset.pool),
+            "members": len(run.members),
+            "test": len(run.dataset.test),
+            "released": len(release),
+            "shadows": run.config.audit.shadows,
+        },
+        "attacks": rows,
+        "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
+        "roc": roc,
+        "histograms": histograms(info, exposure),
+        "history": train.history(run),
+        "checks": [_null_row(r) for r in null],
+        "timings": train.timings(run),
+    }
+    results["warnings"] = warnings(run, results)
+    return results
+
+
+def utility(
+    observed: dict[str, audit.Observed], num_test: int, confidence: float
+) -> list[dict[str, Any]]:
+    """Accuracy on real test records of models trained on the release, and on the raw members."""
+    rows = []
+    for name, o in observed.items():
+        right = round(float(o.target["accuracy"]) * num_test)
+        one = statistics.clopper_pearson(right, num_test, confidence=confidence)
+        rows.append(_accuracy_row(name, "this release", *one))
+        # Over shadows: each is a release of other members, attacked and used in the same way.
+        accuracy = o.shadows["accuracy"].astype(np.float64)
+        half = stats.t.ppf(0.5 + confidence / 2, len(accuracy) - 1) * stats.sem(accuracy)
+        mean = float(accuracy.mean())
+        rows.append(_accuracy_row(name, "game", mean, mean - half, mean + half))
+    return rows
+
+
+def histograms(
+    info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
+) -> dict[str, dict[str, list[float]]]:
+    """Aggregated, small cells merged: what may be shown of per-record figures in public."""
+    values = {
+        "exposure_before": exposure["raw"],
+        "exposure_after": exposure["published"],
+        "curvature_before": info["curvature_before"],
+        "curvature_after": info["curvature_after"],
+    }
+    result = {}
+    for name, array in values.items():
+        counts, edges = figures.suppressed_histogram(np.asarray(array, np.float64), bins=30)
+        result[name] = {"counts": np.asarray(counts).tolist(), "edges": np.asarray(edges).tolist()}
+    return result
+
+
+def owners_view(
+    run: Run, info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The per-record view, for the private page alone."""
+    pool, index = run.dataset.pool, np.flatnonzero(run.member)
+    columns = {
+        "index": index,
+        "label": pool.y[index],
+        "exposure_raw": exposure["raw"][index],
+        "exposure_published": exposure["published"][index],
+        "curvature": info["exposure"],
+        "perturbation": info["perturbation"],
+    }
+    order = np.argsort(-columns["exposure_raw"])
+    rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    return {
+        "records": rows[:_MOST_EXPOSED],
+        "x": pool.x[index[order[:_MOST_EXPOSED]]],
+        "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
+        "spearman": float(
+            stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic
+        ),
+        "csv": "records.csv",
+        "table": table.getvalue(),
+    }
+
+
+def warnings(run: Run, results: dict[str, Any]) -> list[str]:
+    """What a reader must know before trusting the figures."""
+    found = []
+    nonmembers = results["sizes"]["pool"] - results["sizes"]["members"]
+    allowed = run.config.audit.fpr * nonmembers
+    if allowed < 10:
+        found.append(
+            f"TPR at {run.config.audit.fpr:.1%} FPR rests on about {allowed:.0f} false positives "
+            "a shadow: read its interval, not its value."
+        )
+    if run.config.audit.shadows < 32:
+        found.append(
+            f"{run.config.audit.shadows} shadows: calibrated attacks get stronger with more of "
+            "them, so these figures are a lower bound on what a determined attacker can do."
+        )
+    if run.config.publish.mode == "aligned":
+        found.append(
+            "aligned mode publishes one record per private record: whoever calibrates distances "
+            "over shadows recognises members. Prefer mode 'resampled'."
+        )
+    broken = [c["name"] for c in results["checks"] if not c["ok"]]
+    if broken:
+        found.append(
+            f"the null game is off 0.5 for {', '.join(broken)}: with {len(results['checks'])} "
+            "checks one may miss by chance; more mean that the audit is not to be trusted."
+        )
+    return found
+
+
+def public_audit(results: dict[str, Any]) -> dict[str, Any]:
+    """The aggregate audit as the release carries it."""
+    kept = ("created", "mode", "sizes", "attacks", "utility", "checks", "warnings")
+    return {k: results[k] for k in kept}
+
+
+def machine(run: Run) -> str:
+    """What computed the figures, in words; no host name."""
+    return (
+        f"{devices.describe(run.mesh)}, Python {platform.python_version()}, jax {jax.__version__}"
+    )
+
+
+def _options(run: Run) -> dict[str, Any]:
+    settings = run.config.audit
+    return {
+        "fpr": settings.fpr,
+        "bootstrap": settings.bootstrap,
+        "confidence": settings.confidence,
+        "seed": _SEED,
+    }
+
+
+def _curve(name: str, attack: str, scores: np.ndarray, member: np.ndarray) -> dict[str, Any]:
+    nonmembers = int((~member[0]).sum())
+    grid = np.unique(np.concatenate([np.geomspace(1 / nonmembers, 1, 60), [1.0]]))
+    tpr = statistics.mean_roc(scores, member, grid)
+    return {"publisher": name, "attack": attack, "fpr": grid.tolist(), "tpr": tpr.tolist()}
+
+
+def _accuracy_row(name: str, scope: str, value: float, low: float, high: float) -> dict[str, Any]:
+    return {
+        "trained_on": name,
+        "scope": scope,
+        "accuracy": float(value),
+        "accuracy_low": float(low),
+        "accuracy_high": float(high),
+    }
+
+
+def _null_row(result: summary.AttackResult) -> dict[str, Any]:
+    return {
+        "name": f"null game, {result.attack}",
+        "value": result.auc,
+        "low": result.auc_low,
+        "high": result.auc_high,
+        "ok": bool(result.auc_low <= 0.5 <= result.auc_high),
+        "text": "AUC with membership drawn anew; must be 0.5",
+    }
