@@ -246,7 +246,7 @@ def _lower(
         "lower/exposure": jnp.mean(seen),
         "lower/curvature": jnp.mean(info.curvature),
         "lower/perturbation": jnp.mean(jax.vmap(obfuscate.safe_norm)(delta)),
-        "lower/condition": jnp.median(info.condition),
+        "lower/stretch": jnp.mean(info.stretch),
     }
     return state.perturbation.at[index].set(delta), table, metrics
 

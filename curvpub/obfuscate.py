@@ -27,7 +27,7 @@ class LowerInfo(NamedTuple):
 
     curvature: Array  # [] |h_s| at the code before the step, in ambient units
     step_length: Array  # [] Euclidean length of the step, in units of the prior
-    condition: Array  # [] condition number of the regularised metric
+    stretch: Array  # [] mean eigenvalue of the metric, squared ambient over squared latent length
 
 
 def init_perturbation(num_records: int, latent_dim: int) -> Array:
@@ -140,7 +140,7 @@ def update(
         key_probe, fun, code, delta, proximity, scale=scale, num_probes=num_probes
     )
     metric = geometry.regularise_metric(geometry.pullback_metric(fun, code + delta), ridge)
-    step = -step_size * jnp.linalg.solve(metric, grad)
+    step = -step_size * geometry.metric_solve(metric, grad)
     if temperature > 0.0:
         noise = jax.random.normal(key_noise, delta.shape, delta.dtype)
         spread = jnp.sqrt(jnp.asarray(2.0 * step_size * temperature, delta.dtype))
@@ -152,7 +152,7 @@ def update(
     info = LowerInfo(
         curvature=jnp.sqrt(squared),
         step_length=safe_norm(proposal - delta),
-        condition=geometry.metric_condition(metric),
+        stretch=jnp.trace(metric) / metric.shape[0],
     )
     return proposal, info
 

@@ -21,6 +21,7 @@ import numpy as np
 from curvpub import features, joint
 from curvpub.audit import classifier, nearest
 from curvpub.audit.likelihood import logit_confidence
+from curvpub.blocks import map_blocks
 from curvpub.types import Array, Publisher, Records, Release, Schema
 
 _BLOCK = 512
@@ -81,8 +82,8 @@ class Attacker:
         )
 
         def log_probs(x: Array) -> Array:
-            return jax.lax.map(
-                lambda x: jax.nn.log_softmax(apply(params, x)), x, batch_size=_BLOCK
+            return map_blocks(
+                lambda x: jax.nn.log_softmax(apply(params, x)), x, block_size=_BLOCK
             )
 
         pool_log_probs = log_probs(world.pool_x)

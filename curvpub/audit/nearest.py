@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from curvpub.blocks import map_blocks
 from curvpub.types import Array
 
 _CANDIDATES = 4
@@ -32,4 +33,4 @@ def nearest_release_distance(points: Array, release: Array, *, block_size: int =
         gap = release[index] - point[None]
         return jnp.sqrt(jnp.min(jnp.sum(jnp.square(gap), axis=1)))
 
-    return jax.lax.map(one, points, batch_size=min(block_size, points.shape[0]))
+    return map_blocks(one, points, block_size=block_size)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from curvpub import bilevel, features, joint, obfuscate
+from curvpub.blocks import map_blocks
 from curvpub.config import Config
 from curvpub.models import make_generator
 from curvpub.types import Array, Records, Release, Schema
@@ -112,7 +113,7 @@ class CurvaturePublisher:
             )
 
         keys = jax.random.split(key_exposure, count)
-        code, seen = jax.lax.map(see, (keys, prepared.x, prepared.probs), batch_size=_BLOCK)
+        code, seen = map_blocks(see, (keys, prepared.x, prepared.probs), block_size=_BLOCK)
         rank = bilevel.exposure_rank(seen, seen)
         weight = obfuscate.proximity(
             rank, least_exposed=lower.proximity, most_exposed=lower.proximity_exposed
@@ -131,7 +132,7 @@ class CurvaturePublisher:
         delta = state.perturbation
         if publish.drift_steps:
             keys = jax.random.split(key_steps, count)
-            delta = jax.lax.map(descend, (keys, code, delta, weight), batch_size=_BLOCK)
+            delta = map_blocks(descend, (keys, code, delta, weight), block_size=_BLOCK)
         return code, seen, rank, delta
 
     def _curvature(self, key: Array, state: bilevel.BilevelState, codes: Array) -> Array:
@@ -139,12 +140,12 @@ class CurvaturePublisher:
         lower, probes = self.problem.lower, self.problem.publish.curvature_probes
         fun = self.problem.generator.decoder_fn(state.generator)
         keys = jax.random.split(key, codes.shape[0])
-        return jax.lax.map(
+        return map_blocks(
             lambda a: obfuscate.curvature(
                 a[0], fun, a[1], scale=lower.scale, num_probes=probes
             ),
             (keys, codes),
-            batch_size=_BLOCK,
+            block_size=_BLOCK,
         )
 
     def _resample(
@@ -167,12 +168,12 @@ class CurvaturePublisher:
         codes = share * moved[source] + jnp.sqrt(1.0 - jnp.square(share)) * noise
         curved = self._curvature(key_curvature, state, codes)
         if publish.oversample > 1:
-            label = jax.lax.map(
+            label = map_blocks(
                 lambda z: jnp.argmax(
                     gen.decode_heads(state.generator, z)[gen.space.num_features :]
                 ),
                 codes,
-                batch_size=_BLOCK,
+                block_size=_BLOCK,
             )
             share_below = rank_within_class(curved, label, num_classes=self.schema.num_classes)
             keep = jnp.argsort(share_below)[:wanted]
@@ -199,7 +200,7 @@ class CurvaturePublisher:
             return x, probs
 
         keys = jax.random.split(key, codes.shape[0])
-        x, probs = jax.lax.map(decode, (keys, codes), batch_size=_BLOCK)
+        x, probs = map_blocks(decode, (keys, codes), block_size=_BLOCK)
         return Release(x=features.decode_features(self.schema, prepared.stats, x), y=probs)
 
 

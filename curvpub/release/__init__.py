@@ -1,0 +1,1 @@
+"""What leaves the building: the release folder, its card, figures and reports."""

@@ -1,0 +1,65 @@
+"""The data set card, `README.md` of a release, in the form that Hugging Face reads."""
+
+import html
+import json
+import re
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from curvpub.release import wording
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this package; all text escapes itself for HTML, or is passed through `md`."""
+    result = jinja2.Environment(
+        loader=jinja2.PackageLoader("curvpub.release", "templates"),
+        autoescape=jinja2.select_autoescape(("html",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    result.filters["md"] = escape_markdown
+    result.filters["yaml"] = _yaml
+    result.filters["share"] = wording.share
+    result.filters["number"] = wording.number
+    result.globals["ATTACKS"] = wording.ATTACKS
+    result.globals["figure"] = wording.with_interval
+    return result
+
+
+def make_card(metadata: dict[str, Any]) -> str:
+    """The card of a release.
+
+    Args:
+      metadata: content of `release.json`. `attacks` and `utility`, lists as in the report's
+        results, are shown as tables where they are present, there or in its entry `audit`.
+    """
+    released = int(metadata["sizes"]["released"])
+    schema = metadata["schema"]
+    figures = metadata.get("audit", {}) | metadata
+    page = environment().get_template("README.md")
+    return page.render(
+        meta=metadata,
+        schema=schema,
+        released=released,
+        size=next((word for limit, word in _SIZES if released < limit), "n>1M"),
+        attacks=wording.in_order(figures.get("attacks", [])),
+        utility=figures.get("utility", []),
+    )
+
+
+def escape_markdown(text: object) -> markupsafe.Markup:
+    """Text that Markdown (tables included) and HTML show as it is, on one line."""
+    line = " ".join(str(text).split())
+    return markupsafe.Markup(
+        re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(line, quote=False))
+    )
+
+
+def _yaml(value: object) -> markupsafe.Markup:
+    """A value as JSON in ASCII, which is YAML too."""
+    return markupsafe.Markup(json.dumps(value, ensure_ascii=True))

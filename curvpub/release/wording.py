@@ -1,0 +1,153 @@
+"""How figures and attacks are put into words, alike on the card, the page and the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ATTACKS = {
+    "loss_threshold": "Loss threshold, on a model trained on it",
+    "lira": "LiRA (online), on a model trained on it",
+    "lira_offline": "LiRA (offline), on a model trained on it",
+    "nearest": "Nearest published record",
+    "nearest_calibrated": "Nearest published record, calibrated over shadows",
+}
+"""Names of the attacks, by their key in the results."""
+
+SHORT_ATTACKS = {
+    "loss_threshold": "loss threshold",
+    "lira": "LiRA online",
+    "lira_offline": "LiRA offline",
+    "nearest": "nearest record",
+    "nearest_calibrated": "nearest, calibrated",
+}
+"""The same for charts and the terminal."""
+
+
+def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
+    """A figure and its interval, as `0.612 [0.600, 0.624]` or `3.4% [2.1, 4.9]`.
+
+    Args:
+      row: holds `name`, and `name_low` and `name_high` where there is an interval.
+      name: the figure.
+      percent: it is a share.
+    """
+    value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return "not measured"
+    if percent:
+        text = f"{100 * value:.1f}%"
+        return (
+            text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+        )
+    text = f"{value:.3f}"
+    return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
+
+
+def share(value: float) -> str:
+    """A share such as a false positive rate, as short as it can be: `1%`, `0.1%`."""
+    return f"{100 * value:.3g}%"
+
+
+def number(value: object) -> str:
+    """A figure with four digits; other things as they are, and nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def in_order(attacks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of attacks as they are shown: the game first, then by attack, raw before published."""
+    names = list(dict.fromkeys(r["attack"] for r in attacks))
+    return sorted(
+        attacks,
+        key=lambda r: (r["scope"] != "game", names.index(r["attack"]), r["publisher"] != "raw"),
+    )
+
+
+def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """What the audit found, in plain words.
+
+    Rows of the game count; where there are none, those on this release.
+
+    Args:
+      results: as described in `curvpub.release.report`.
+
+    Returns:
+      A grade (`good`, `fair`, `poor`, `bad`, or `none` without an attack) and sentences.
+    """
+    everything = results["attacks"]
+    published = _rows(everything, "publisher", "published")
+    if not published:
+        return "none", ["No attack has been run on this release: nothing is known about it."]
+    raw = _rows(everything, "publisher", "raw")
+    single = [r for r in everything if r["publisher"] == "published" and r not in published]
+    grade, judgement = _judge(published, single)
+    sentences = [judgement, f"After publication, {_best(published)}"]
+    if raw:
+        sentences.append(f"On the raw data, {_best(raw)}")
+    sentences.append(
+        "Guessing gives an AUC of 0.5 and finds as many members as it accuses non-members."
+    )
+    sentences.append(_usefulness(results["utility"]))
+    return grade, [s for s in sentences if s]
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], name: str, value: str) -> list[Mapping[str, Any]]:
+    chosen = [r for r in rows if r[name] == value]
+    return [r for r in chosen if r["scope"] == "game"] or chosen
+
+
+def _judge(
+    rows: Sequence[Mapping[str, Any]], single: Sequence[Mapping[str, Any]]
+) -> tuple[str, str]:
+    """Grades the strongest figure of any attack, by fixed limits that the page states.
+
+    A single release says less than the game, so what was measured on it (`single`) counts by the
+    low end of its interval: it can make the grade worse, where it is sure to.
+    """
+    auc = max([r["auc"] for r in rows] + [r["auc_low"] for r in single])
+    lifts = [r["tpr"] / r["fpr"] for r in rows] + [r["tpr_low"] / _false(r) for r in single]
+    lift = max(lifts)
+    above = any(r["auc_low"] > 0.5 or r["tpr_low"] > _false(r) for r in [*rows, *single])
+    if not above:
+        return "good", "No attack that was run does measurably better than guessing."
+    if auc < 0.55 and lift < 3:
+        return "good", "The best attacks that were run do only slightly better than guessing."
+    if auc < 0.65 and lift < 10:
+        return "fair", "The attacks that were run do clearly better than guessing, but not well."
+    if auc < 0.8 and lift < 30:
+        return "poor", "The attacks that were run recognise many members: protection is weak."
+    return "bad", "This release does not hide who is in the private data."
+
+
+def _false(row: Mapping[str, Any]) -> float:
+    """The false positive rate that a TPR may have been bought with."""
+    return max(row["fpr"], row.get("realised_fpr") or 0.0)
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> str:
+    auc = max(rows, key=lambda r: r["auc"])
+    tpr = max(rows, key=lambda r: r["tpr"])
+    finder = "it" if auc["attack"] == tpr["attack"] else f"the best at few mistakes ({_short(tpr)})"
+    return (
+        f"the best attack ({_short(auc)}) reaches an AUC of {with_interval(auc, 'auc')}; {finder} "
+        f"finds {with_interval(tpr, 'tpr', percent=True)} of the members while accusing "
+        f"{share(tpr['fpr'])} of the non-members."
+    )
+
+
+def _usefulness(utility: Sequence[Mapping[str, Any]]) -> str:
+    published = _rows(utility, "trained_on", "published")
+    raw = _rows(utility, "trained_on", "raw")
+    if not published:
+        return ""
+    text = (
+        "A classifier trained on the release is right on "
+        f"{with_interval(published[0], 'accuracy', percent=True)} of real test records"
+    )
+    if raw:
+        text += f"; trained on the raw data, on {with_interval(raw[0], 'accuracy', percent=True)}"
+    return text + "."
+
+
+def _short(row: Mapping[str, Any]) -> str:
+    return SHORT_ATTACKS.get(row["attack"], str(row["attack"]))

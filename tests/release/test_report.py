@@ -1,0 +1,259 @@
+import copy
+import html.parser
+import json
+
+import numpy as np
+import pytest
+
+from curvpub.release import card, report, wording
+from curvpub.types import Records, Schema
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+EMPTY_TABLES = {"attacks": [], "utility": [], "roc": [], "checks": [], "warnings": []}
+EMPTY = EMPTY_TABLES | {"histograms": {}, "history": {}, "timings": {}, "config": {}}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page holds, and checks that its tags close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.links, self.tags, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
+        if tag == "img":
+            self.images.append(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(params=["image", "table"])
+def parts(request):
+    """Schema, release, public test records and the owner's private view, of either kind."""
+    schema, release, test = (
+        request.getfixturevalue(f"{request.param}_{n}") for n in ("schema", "release", "test")
+    )
+    rng = np.random.default_rng(5)
+    count = 12
+    rows = [
+        {"index": 7_000_000 + i, "label": int(i % 2), "exposure_raw": 777.77 + i}
+        | {"exposure_published": 0.5, "curvature": 1.25, "perturbation": 0.25}
+        for i in range(count)
+    ]
+    scatter = {k: rng.random(100) for k in ("curvature", "exposure_raw", "exposure_published")}
+    owner = {"records": rows, "x": np.array(release.x[:count]), "scatter": scatter}
+    owner |= {"spearman": 0.4321, "csv": "records.csv"}
+    return schema, release, test, owner
+
+
+def check(text):
+    page = Page(text)
+    assert text.startswith("<!doctype html>")
+    assert all(image.get("alt") for image in page.images)
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "script" not in page.tags
+    assert "@import" not in text
+    assert "url(" not in text
+    return page
+
+
+def test_public_page(results, parts):
+    schema, release, test, _ = parts
+    page = check(report.public_report(results, schema=schema, release=release, test=test))
+    assert len(page.images) == 6
+    for words in (
+        "0.583 [0.571, 0.595]",
+        "94.1%",
+        "no (epsilon, delta) guarantee",
+        "resampled",
+        "Only 16 shadows",
+        "publish.copies",
+        "null game",
+        "real FPR 1.2% [0.6, 2.1]",
+    ):
+        assert words in page.text, words
+    assert "PRIVATE" not in page.text
+
+
+def test_private_page_adds_records(results, parts):
+    schema, release, test, owner = parts
+    text = report.private_report(results, schema=schema, release=release, test=test, owner=owner)
+    page = check(text)
+    assert "PRIVATE: never share" in page.text
+    assert "7000011" in page.text
+    assert "777.77" in page.text
+    assert "+0.43" in page.text
+    assert "records.csv" in page.text
+    assert schema.classes[1] in page.text
+    assert len(page.images) == 7 + (12 if schema.kind == "image" else 0)
+
+
+def test_public_page_holds_nothing_private(results, parts):
+    """Even where private things reach the results, in places that no page may show."""
+    schema, release, test, owner = parts
+    clean = report.public_report(results, schema=schema, release=release, test=test)
+    tainted = results | {"owner": owner, "records": owner["records"], "secret": "SENTINEL-9"}
+    assert report.public_report(tainted, schema=schema, release=release, test=test) == clean
+    for sentinel in ("7000011", "777.77", "0.4321", "records.csv", "SENTINEL-9"):
+        assert sentinel not in clean
+
+
+def test_test_records_show_only_where_public(results, parts):
+    schema, release, test, _ = parts
+    hidden = report.public_report(results, schema=schema, release=release, test=None)
+    shown = report.public_report(results, schema=schema, release=release, test=test)
+    assert check(hidden).images[2]["src"] != check(shown).images[2]["src"]
+    assert "has not said that test records are public" in hidden
+    assert "has not said" not in shown
+    other = Records(x=np.ascontiguousarray(test.x[::-1]) * np.float32(0.0), y=test.y)
+    again = report.public_report(results, schema=schema, release=release, test=other)
+    assert Page(again).images[2]["src"] != Page(shown).images[2]["src"]
+
+
+def test_results_survive_json(results, parts):
+    schema, release, _, _ = parts
+    back = json.loads(json.dumps(results))
+    first, second = (
+        report.public_report(r, schema=schema, release=release, test=None) for r in (results, back)
+    )
+    assert first == second
+
+
+def test_empty_results(results, parts):
+    schema, release, _, owner = parts
+    page = check(
+        report.private_report(
+            results | EMPTY, schema=schema, release=release, test=None, owner=owner
+        )
+    )
+    assert "No attack has been run" in page.text
+    assert "No attack has been run" in report.terminal_table(results | EMPTY)
+
+
+def test_aligned_is_told_apart(results, parts):
+    schema, release, _, _ = parts
+    text = report.public_report(
+        results | {"mode": "aligned"}, schema=schema, release=release, test=None
+    )
+    assert "every private record was moved" in text
+
+
+def test_all_text_is_escaped(results, parts):
+    schema, release, _, owner = parts
+    bad = '<script>alert("x")</script><img src=http://e.vil>'
+    results = copy.deepcopy(results)
+    results |= {"name": bad, "created": bad, "machine": {bad: bad}, "mode": bad}
+    results |= {"config": {bad: {bad: bad}}, "warnings": [bad], "timings": {bad: 1.0}}
+    results["checks"][0] |= {"name": bad, "text": bad, "value": bad}
+    for row in results["attacks"]:
+        row["scope"] = bad
+    for row in results["utility"]:
+        row |= {"scope": bad, "trained_on": bad}
+    columns = tuple(
+        type(c)(name=bad + str(i), categories=c.categories) for i, c in enumerate(schema.columns)
+    )
+    schema = Schema(
+        name=bad,
+        kind=schema.kind,
+        shape=schema.shape,
+        classes=tuple(f"{bad}{i}" for i in range(schema.num_classes)),
+        columns=columns,
+        label=bad,
+    )
+    owner = owner | {"csv": bad}
+    text = report.private_report(results, schema=schema, release=release, test=None, owner=owner)
+    page = check(text)  # no script, no foreign link
+    assert bad in page.text
+
+
+def test_owner_must_match(results, parts):
+    schema, release, _, owner = parts
+    with pytest.raises(ValueError, match="12 records but 11"):
+        report.private_report(
+            results, schema=schema, release=release, test=None, owner=owner | {"x": owner["x"][1:]}
+        )
+
+
+def test_terminal_table(results):
+    text = report.terminal_table(results)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 90
+    head = next(line for line in lines if line.startswith("attack"))
+    row = next(line for line in lines if "0.583 [0.571, 0.595]" in line)
+    assert row.index("0.583") == head.index("AUC")
+    assert row.index("2.6%") == head.index("TPR at 1% FPR")
+    failed = copy.deepcopy(results)
+    failed["checks"][0]["ok"] = False
+    assert "CHECK FAILED: null game" in report.terminal_table(failed)
+    assert "WARNING: Only 16 shadows" in text
+
+
+@pytest.mark.parametrize(
+    ("auc", "tpr", "grade"),
+    [
+        (0.49, 0.009, "good"),
+        (0.54, 0.02, "good"),
+        (0.6, 0.02, "fair"),
+        (0.54, 0.05, "fair"),
+        (0.7, 0.05, "poor"),
+        (0.6, 0.2, "poor"),
+        (0.9, 0.2, "bad"),
+        (0.6, 0.5, "bad"),
+    ],
+)
+def test_grades(results, auc, tpr, grade):
+    row = {"publisher": "published", "attack": "lira", "scope": "game", "fpr": 0.01}
+    row |= {"auc": auc, "auc_low": auc - 0.01, "auc_high": auc + 0.01}
+    row |= {"tpr": tpr, "tpr_low": 0.8 * tpr, "tpr_high": 1.2 * tpr}
+    assert wording.verdict(results | {"attacks": [row]})[0] == grade
+    # A release of its own that is surely worse makes the grade worse; an unsure one does not.
+    worse = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.9}
+    assert wording.verdict(results | {"attacks": [row, worse]})[0] == "bad"
+    unsure = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.4, "tpr_low": 0.0}
+    assert wording.verdict(results | {"attacks": [row, unsure]})[0] == grade
+
+
+def test_a_loose_threshold_is_no_lift(results):
+    row = {"publisher": "published", "attack": "lira", "scope": "game", "fpr": 0.01}
+    row |= {"auc": 0.52, "auc_low": 0.51, "auc_high": 0.53}
+    row |= {"tpr": 0.02, "tpr_low": 0.015, "tpr_high": 0.025}
+    single = row | {"scope": "this release", "tpr": 0.06, "tpr_low": 0.04, "realised_fpr": 0.05}
+    assert wording.verdict(results | {"attacks": [row, single]})[0] == "good"
+    single["realised_fpr"] = 0.01
+    assert wording.verdict(results | {"attacks": [row, single]})[0] == "fair"
+
+
+def test_rows_are_sorted(results):
+    rows = sorted(results["attacks"], key=lambda r: (r["publisher"], r["scope"]))
+    shown = wording.in_order(rows)
+    assert [r["scope"] for r in shown] == ["game"] * 10 + ["this release"] * 2
+    assert [r["publisher"] for r in shown] == ["raw", "published"] * 6
+    assert all(a["attack"] == b["attack"] for a, b in zip(shown[::2], shown[1::2], strict=True))
+
+
+def test_intervals_in_words():
+    row = {"auc": 0.6124, "auc_low": 0.6, "auc_high": 0.625, "tpr": 0.0341}
+    assert wording.with_interval(row, "auc") == "0.612 [0.600, 0.625]"
+    assert wording.with_interval(row, "tpr", percent=True) == "3.4%"
+    assert wording.with_interval(row, "accuracy") == "not measured"
+    assert wording.share(0.001) == "0.1%"
+
+
+def test_markdown_escapes():
+    assert card.escape_markdown("a|b\n<i> [x](y)") == r"a\|b &lt;i&gt; \[x\]\(y\)"
