@@ -170,14 +170,19 @@ def _from_mapping(cls: type, values: dict[str, Any], *, prefix: str) -> Any:
 def _coerce(hint: Any, value: Any, *, name: str) -> Any:
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
-        if isinstance(value, str | int | float):
-            value = (value,)
-        return tuple(_coerce(kind, v, name=name) for v in value)
+        items = value if isinstance(value, list | tuple) else (value,)
+        if kind is str:  # the flag --config.stages=train,publish gives one word with a comma
+            items = [word for v in items for word in (_words(v) if isinstance(v, str) else (v,))]
+        return tuple(_coerce(kind, v, name=name) for v in items)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{name}={value!r} must be of type {hint.__name__}")
     return value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _positive(config: Config) -> dict[str, float]:
