@@ -235,6 +235,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "model.kl_weight": (config.model.kl_weight, 0, big),
         "model.label_weight": (config.model.label_weight, 0, big),
         "lower.step_size": (w.step_size, 0, big),
+        "lower.proximity": (w.proximity, 0, big),
         "lower.proximity_exposed": (w.proximity_exposed, 0, w.proximity),
         "lower.temperature": (w.temperature, 0, big),
         "lower.batch_fraction": (w.batch_fraction, 0, 1),
@@ -272,7 +273,10 @@ def validate(config: Config) -> None:
         if not value > 0 or value == float("inf"):
             raise ValueError(f"{name}={value!r} must be positive and finite")
     for name, (value, low, high) in _in_range(config).items():
-        if not low <= value <= high:
+        if high == float("inf"):
+            if not low <= value < high:
+                raise ValueError(f"{name}={value!r} must be at least {low} and finite")
+        elif not low <= value <= high:
             raise ValueError(f"{name}={value!r} must lie in [{low}, {high}]")
     for name, (value, words) in _choices(config).items():
         if value not in words:
