@@ -70,7 +70,8 @@ def train_classifier(
         )
         index = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         gradient = jax.grad(loss)(params, x[index], probs[index])
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count` is a float by an int
+            updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state, order), None
 
     start = (params, optimizer.init(params), jnp.arange(count))

@@ -66,6 +66,7 @@ class Attacker:
         """
         space = joint.joint_space(self.schema, label_scale=self.label_scale)
         x = features.encode_features(self.schema, world.stats, release.x)
+        y = release.y.astype(x.dtype)
 
         def apply(params: object, x: Array) -> Array:
             return jnp.asarray(self.classifier.apply(params, x))  # type: ignore[arg-type]
@@ -75,7 +76,7 @@ class Attacker:
             self.classifier.init,
             apply,
             x,
-            release.y,
+            y,
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -88,16 +89,16 @@ class Attacker:
         point = jax.vmap(lambda x, p: joint.joint_point(space, x, p))
         one_hot = jax.nn.one_hot(world.pool_y, self.schema.num_classes, dtype=x.dtype)
         distance = nearest.nearest_release_distance(
-            point(world.pool_x, one_hot), point(x, release.y), block_size=_BLOCK
+            point(world.pool_x, one_hot), point(x, y), block_size=_BLOCK
         )
-        predicted = jnp.argmax(log_probs(world.test_x), axis=1)
+        right = jnp.argmax(log_probs(world.test_x), axis=1).astype(jnp.int32) == world.test_y
         return Signals(
             confidence=confidence,
             # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
             # which would tie the best remembered records.
             log_prob=-jax.nn.softplus(-confidence),
             distance=distance,
-            accuracy=jnp.mean((predicted == world.test_y).astype(jnp.float32)),
+            accuracy=jnp.mean(right.astype(jnp.float32)),
         )
 
 

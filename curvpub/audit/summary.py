@@ -137,6 +137,9 @@ def summarise_release(
 ) -> AttackResult:
     """An attack's figures on one release, thresholds set on shadows alone.
 
+    The rates' intervals are those of the attack at this threshold; read them together, since the
+    threshold's own error moves both the same way.
+
     Args:
       publisher: `raw` or `published`.
       attack: name of the attack.
