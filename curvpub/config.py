@@ -170,14 +170,19 @@ def _from_mapping(cls: type, values: dict[str, Any], *, prefix: str) -> Any:
 def _coerce(hint: Any, value: Any, *, name: str) -> Any:
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
-        if isinstance(value, str | int | float):
-            value = (value,)
-        return tuple(_coerce(kind, v, name=name) for v in value)
+        items = value if isinstance(value, list | tuple) else (value,)
+        if kind is str:  # the flag --config.stages=train,publish gives one word with a comma
+            items = [word for v in items for word in (_words(v) if isinstance(v, str) else (v,))]
+        return tuple(_coerce(kind, v, name=name) for v in items)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{name}={value!r} must be of type {hint.__name__}")
     return value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _positive(config: Config) -> dict[str, float]:
@@ -230,6 +235,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "model.kl_weight": (config.model.kl_weight, 0, big),
         "model.label_weight": (config.model.label_weight, 0, big),
         "lower.step_size": (w.step_size, 0, big),
+        "lower.proximity": (w.proximity, 0, big),
         "lower.proximity_exposed": (w.proximity_exposed, 0, w.proximity),
         "lower.temperature": (w.temperature, 0, big),
         "lower.batch_fraction": (w.batch_fraction, 0, 1),
@@ -267,7 +273,10 @@ def validate(config: Config) -> None:
         if not value > 0 or value == float("inf"):
             raise ValueError(f"{name}={value!r} must be positive and finite")
     for name, (value, low, high) in _in_range(config).items():
-        if not low <= value <= high:
+        if high == float("inf"):
+            if not low <= value < high:
+                raise ValueError(f"{name}={value!r} must be at least {low} and finite")
+        elif not low <= value <= high:
             raise ValueError(f"{name}={value!r} must lie in [{low}, {high}]")
     for name, (value, words) in _choices(config).items():
         if value not in words:

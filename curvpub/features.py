@@ -100,7 +100,8 @@ def decode_features(schema: Schema, stats: FeatureStats, x: Array) -> Array:
 
     Pixels are cut to [0, 1] and rounded to 8 bits. Numeric columns pass the inverse quantile
     function, trimmed to the members' 0.5% and 99.5% quantiles, so that no extreme is published;
-    whole-number columns are rounded. Categorical blocks give the index of their largest entry.
+    whole-number columns are rounded, inward at the ends. Categorical blocks give the index of their
+    largest entry.
     """
     if schema.kind == "image":
         levels = jnp.round(jnp.minimum(jnp.maximum(x, 0.0), 1.0) * 255.0)
@@ -127,4 +128,9 @@ def _from_scores(quantiles: Array, score: Array, column: Column) -> Array:
     levels = jnp.linspace(0.0, 1.0, _GRID, dtype=score.dtype)
     probability = jnp.clip(ndtr(score), _TRIM, 1.0 - _TRIM)
     value = jnp.interp(probability, levels, quantiles)
-    return jnp.round(value) if column.integer else value
+    if not column.integer:
+        return value
+    # Rounded inward at the ends, or the extreme that was trimmed away comes back.
+    ends = jnp.asarray([_TRIM, 1.0 - _TRIM], score.dtype)
+    low, high = jnp.interp(ends, levels, quantiles)
+    return jnp.minimum(jnp.maximum(jnp.round(value), jnp.ceil(low)), jnp.floor(high))

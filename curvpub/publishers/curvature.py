@@ -65,7 +65,8 @@ class CurvaturePublisher:
         """Fits the normalisation on the records and applies it."""
         stats = features.fit_features(self.schema, records.x)
         x = features.encode_features(self.schema, stats, records.x)
-        return Prepared(stats, x, jax.nn.one_hot(records.y, self.schema.num_classes))
+        probs = jax.nn.one_hot(records.y, self.schema.num_classes, dtype=x.dtype)
+        return Prepared(stats, x, probs)
 
     def publish(
         self, key: Array, state: bilevel.BilevelState, prepared: Prepared

@@ -16,4 +16,5 @@ class RawPublisher:
     def __call__(self, key: Array, records: Records) -> Release:
         """Copies the records; the key is not used."""
         del key
-        return Release(x=records.x, y=jax.nn.one_hot(records.y, self.schema.num_classes))
+        probs = jax.nn.one_hot(records.y, self.schema.num_classes, dtype=records.x.dtype)
+        return Release(x=records.x, y=probs)

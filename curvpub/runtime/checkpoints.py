@@ -28,11 +28,14 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Saves and waits until it is on disk.
 
+        Checkpoints of this step and later ones are removed first: a run that comes back to a step
+        has passed them over, and orbax saves nothing older than its newest.
+
         Raises:
           OSError: the checkpoint could not be written.
         """
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
+        for stale in [s for s in self._manager.all_steps() if s >= step]:
+            self._manager.delete(stale)
         saved = self._manager.save(step, args=ocp.args.StandardSave(state))
         self._manager.wait_until_finished()
         if not saved:
@@ -51,7 +54,11 @@ class Checkpoints:
                 recorded = self._digest_file(step).read_text()
             except FileNotFoundError:
                 continue
-            state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            try:
+                state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            except Exception as error:  # orbax raises even bare Exception for damaged files
+                logging.warning("checkpoint of step %d is unreadable: %r", step, type(error))
+                continue
             if _digest(state) in recorded:
                 return step, state
             logging.warning("checkpoint of step %d is damaged and was passed over", step)

@@ -66,8 +66,8 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
             arrays = {k: file[k] for k in file.files}
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+    except (ValueError, OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return None  # RuntimeError: a damaged flag asks for a password or an unknown compression
     if str(arrays.pop("_digest", "")) != digest(arrays):
         return None
     return arrays
