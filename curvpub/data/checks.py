@@ -41,16 +41,20 @@ def check_settings(config: DataConfig) -> None:
 def check_available(setting: str, asked: int, available: int, what: str) -> None:
     """Checks that there are as many records as a setting asks for (0 = all of them).
 
+    Args:
+      setting: `pool_size` or `test_size`.
+      asked: its value.
+      available: how many records there are.
+      what: where, for the message.
+
     Raises:
       ValueError: names the setting and both numbers.
     """
     low = MIN_POOL if setting == "pool_size" else MIN_TEST
     if asked > available:
-        raise ValueError(f"data.{setting}={asked} but only {available} are there, given {what}")
+        raise ValueError(f"data.{setting}={asked} but only {available} records are there {what}")
     if available < low:
-        raise ValueError(
-            f"only {available} records for data.{setting}, given {what}: at least {low}"
-        )
+        raise ValueError(f"only {available} records {what}, data.{setting} needs at least {low}")
 
 
 def check_schema(schema: Schema) -> None:

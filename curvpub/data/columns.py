@@ -108,7 +108,8 @@ def numeric(name: str, values: np.ndarray) -> tuple[Column, np.ndarray]:
         low, high = int(values.min()), int(values.max())
         if high - low == len(values) - 1 and len(np.unique(values)) == len(values):
             raise ValueError(f"column {name!r} numbers the records: remove it")
-    result = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # refused in the next line
+        result = values.astype(np.float32)
     checks.check_finite(result, f"column {name!r} as float32")
     return Column(name=name, integer=integer), result
 

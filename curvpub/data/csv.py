@@ -67,6 +67,7 @@ def _read(path: pathlib.Path) -> pa.Table:
             parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=remember),
             convert_options=csv.ConvertOptions(strings_can_be_null=True),
         )
+        names = [name.strip() for name in table.column_names]
     except UnicodeDecodeError:
         raise ValueError("the CSV's header is not UTF-8") from None
     except pa.ArrowInvalid:
@@ -79,7 +80,6 @@ def _read(path: pathlib.Path) -> pa.Table:
         raise ValueError(
             f"row {line} of the CSV file (the header is row 1) has {found} cells, not {expected}"
         ) from None
-    names = [name.strip() for name in table.column_names]
     return table.rename_columns(names)
 
 

@@ -3,16 +3,16 @@
 import pathlib
 
 import numpy as np
-import tqdm
 from PIL import Image
 
 from curvpub.config import DataConfig
 from curvpub.data import pictures
-from curvpub.data.source import Source, Split, to_float32
+from curvpub.data.source import Source, Split, progress, to_float32
 from curvpub.types import Records, Schema
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-_MANY = 20_000  # files from which a progress bar is worth its line
+# What Pillow raises for damaged or monstrous files.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 def open_source(config: DataConfig) -> Source:
@@ -61,12 +61,14 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _all_grey(root: pathlib.Path, files: list[pathlib.Path]) -> bool:
     grey = True
-    for path in tqdm.tqdm(files, "looking at images", unit="file", disable=len(files) < _MANY):
-        try:
-            with Image.open(path) as picture:
-                grey &= picture.mode in pictures.GREY_MODES
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise _unreadable(root, path) from error
+    with progress(len(files), "looking at images") as bar:
+        for path in files:
+            try:
+                with Image.open(path) as picture:
+                    grey &= picture.mode in pictures.GREY_MODES
+            except _UNREADABLE as error:
+                raise _unreadable(root, path) from error
+            bar.update()
     return grey
 
 
@@ -77,13 +79,14 @@ def _split(
 
     def read(rows: np.ndarray) -> Records:
         x = np.empty((len(rows), *shape), np.float32)
-        bar = tqdm.tqdm(rows, "reading images", unit="file", disable=len(rows) < _MANY)
-        for place, row in enumerate(bar):
-            try:
-                pixels = pictures.square(files[row], size=size, grey=grey)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise _unreadable(root, files[row]) from error
-            x[place] = to_float32(pixels)
+        with progress(len(rows), "reading images") as bar:
+            for place, row in enumerate(rows):
+                try:
+                    pixels = pictures.square(files[row], size=size, grey=grey)
+                except _UNREADABLE as error:
+                    raise _unreadable(root, files[row]) from error
+                x[place] = to_float32(pixels)
+                bar.update()
         return Records(x=x, y=labels[rows].astype(np.int32))
 
     return Split(size=len(files), read=read, labels=lambda: labels)

@@ -59,8 +59,12 @@ def square(file: Any, *, size: int, grey: bool) -> np.ndarray:
             white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
             upright = Image.alpha_composite(white, upright)
         upright = upright.convert("L" if grey else "RGB")
-        edges = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(edges).reshape(size, size, 1 if grey else 3)
+        # Cropped first: with `resize(box=...)` the filter would see pixels outside the box.
+        edge = min(upright.size)
+        left, top = ((length - edge) // 2 for length in upright.size)
+        upright = upright.crop((left, top, left + edge, top + edge))
+        small = upright.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(small).reshape(size, size, 1 if grey else 3)
 
 
 def _check_depth(picture: Image.Image) -> None:

@@ -1,11 +1,15 @@
 """What every source of records offers: a schema, and splits that are read by row number."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
 import numpy as np
+import tqdm
 
 from curvpub.types import Records, Schema
+
+_MANY = 20_000  # records from which a progress bar is worth its line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,14 @@ def in_memory(x: np.ndarray, y: np.ndarray) -> Split:
         return Records(x=to_float32(x[rows]), y=y[rows].astype(np.int32))
 
     return Split(size=len(y), read=read, labels=lambda: y)
+
+
+def progress(total: int, title: str) -> tqdm.tqdm:
+    """A progress bar for what takes seconds, none for less; sparse where nobody watches."""
+    sparse = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm.tqdm(
+        total=total, desc=title, unit="record", mininterval=sparse, disable=total < _MANY
+    )
 
 
 def to_float32(x: np.ndarray) -> np.ndarray:

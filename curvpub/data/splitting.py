@@ -56,7 +56,12 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[Records, Re
 
 
 def draw(
-    part: Split, order: np.ndarray, *, size: int, known: frozenset[bytes] = frozenset()
+    part: Split,
+    order: np.ndarray,
+    *,
+    size: int,
+    known: frozenset[bytes] = frozenset(),
+    replace: bool = True,
 ) -> _Draw:
     """The first `size` distinct records along `order`, reading no more rows than that takes.
 
@@ -65,9 +70,10 @@ def draw(
       order: row numbers without repetition.
       size: how many records; fewer come back where the order holds fewer distinct ones.
       known: fingerprints of records that must not be drawn.
+      replace: read on where records were copies; else the copies of the first `size` are counted.
     """
     seen, parts, have, used = set(known), [], 0, 0
-    while not parts or (have < size and used < len(order)):
+    while not parts or (replace and have < size and used < len(order)):
         rows = order[used : used + size - have]
         used += len(rows)
         records = part.read(rows)
@@ -94,14 +100,15 @@ def _is_new(records: Records, seen: set[bytes]) -> np.ndarray:
 
 def _own_test(train: Split, held: Split, config: DataConfig, seed: int) -> tuple[_Draw, _Draw]:
     """Pool from the train split, then test set from the test split less the pool's copies."""
-    checks.check_available("pool_size", config.pool_size, train.size, "the train split")
-    checks.check_available("test_size", config.test_size, held.size, "the test split")
+    checks.check_available("pool_size", config.pool_size, train.size, "in the train split")
+    checks.check_available("test_size", config.test_size, held.size, "in the test split")
+    replace = config.duplicates == "drop"  # else copies are refused: count those of what was asked
     order = np.random.default_rng([seed, _POOL]).permutation(train.size)
-    pool = draw(train, order, size=config.pool_size or train.size)
-    _check_draw("pool", pool, config)
+    pool = draw(train, order, size=config.pool_size or train.size, replace=replace)
     order = np.random.default_rng([seed, _TEST]).permutation(held.size)
-    test = draw(held, order, size=config.test_size or held.size, known=pool.digests)
-    _check_draw("test", test, config)
+    size = config.test_size or held.size
+    test = draw(held, order, size=size, known=pool.digests, replace=replace)
+    _check_draws(pool, test, config)
     return pool, test
 
 
@@ -115,8 +122,12 @@ def _hold_out(source: Source, config: DataConfig, seed: int) -> tuple[_Draw, _Dr
 
     train, classes = source.train, source.schema.num_classes
     size = config.test_size or round(config.test_fraction * train.size)
-    checks.check_available("pool_size", config.pool_size, train.size - size, f"{size} test records")
-    checks.check_available("test_size", size, train.size - checks.MIN_POOL, "the pool's minimum")
+    checks.check_available(
+        "pool_size", config.pool_size, train.size - size, f"beside {size} for the test"
+    )
+    checks.check_available(
+        "test_size", size, train.size - checks.MIN_POOL, "beside the smallest pool"
+    )
     labels = train.labels()
     checks.check_labels(labels, classes, part="data")
     checks.check_class_counts(labels, classes, part="data")
@@ -126,26 +137,29 @@ def _hold_out(source: Source, config: DataConfig, seed: int) -> tuple[_Draw, _Dr
     rest, held = train_test_split(
         np.arange(train.size), test_size=size, stratify=labels, random_state=state
     )
+    replace = config.duplicates == "drop"
     order = np.concatenate([held, rest])
-    test = draw(train, order, size=size)
-    _check_draw("test", test, config)
+    test = draw(train, order, size=size, replace=replace)
     order = order[test.used :]
-    pool = draw(train, order, size=config.pool_size or len(order), known=test.digests)
-    _check_draw("pool", pool, config)
+    size = config.pool_size or len(order)
+    pool = draw(train, order, size=size, known=test.digests, replace=replace)
+    _check_draws(pool, test, config)
     return pool, test
 
 
-def _check_draw(part: str, drawn: _Draw, config: DataConfig) -> None:
-    if drawn.repeats and config.duplicates == "error":
+def _check_draws(pool: _Draw, test: _Draw, config: DataConfig) -> None:
+    if (pool.repeats or test.repeats) and config.duplicates == "error":
         raise ValueError(
-            f"{part}: {drawn.repeats} of {drawn.used} records are exact copies of another one "
-            "(same features, same label), which breaks the audit; data.duplicates='drop' drops them"
+            f"{pool.repeats} of {pool.used} pool records and {test.repeats} of {test.used} test "
+            "records are exact copies of another one (same features, same label), which breaks the "
+            "audit; data.duplicates='drop' keeps one of each"
         )
-    asked = getattr(config, f"{part}_size")
-    if len(drawn.records) < asked:
-        raise ValueError(
-            f"data.{part}_size={asked} but only {len(drawn.records)} distinct records are left"
-        )
+    for part, drawn in (("pool", pool), ("test", test)):
+        asked = getattr(config, f"{part}_size")
+        if len(drawn.records) < asked:
+            raise ValueError(
+                f"data.{part}_size={asked} but only {len(drawn.records)} distinct records are left"
+            )
 
 
 def _even(records: Records) -> Records:

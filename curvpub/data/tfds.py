@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from curvpub.config import DataConfig
 from curvpub.data import pictures
-from curvpub.data.source import Source, Split, to_float32
+from curvpub.data.source import Source, Split, progress, to_float32
 from curvpub.types import Column, Records, Schema
 
 _CHUNK = 1000
-_MANY = 20_000  # records from which a progress bar is worth its line
 _Reader = Callable[[Any], np.ndarray]  # a parsed example's features to one record
 
 
@@ -61,6 +59,10 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
         builder = read_only_builder.builder_from_files(name, data_dir=str(folder))
     except registered.DatasetNotFoundError:
         raise FileNotFoundError(_how_to_prepare(name, folder)) from None
+    except ValueError:
+        raise ValueError(
+            f"data.name={name!r} is not the name of a TFDS set, like 'mnist' or 'emnist/letters'"
+        ) from None
     found = builder.info.file_format
     if found is None or found.value != "array_record":
         raise ValueError(
@@ -83,7 +85,7 @@ def _how_to_prepare(name: str, folder: pathlib.Path) -> str:
     if base in known:
         return f"{where}. Prepare it once, with network: {_command(name, folder)}"
     near = difflib.get_close_matches(base, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     return (
         f"{where}, and TFDS knows no set of this name{hint}. To use a set of your own, put its "
         f"prepared files (array_record) into {str(folder / base / '<version>')!r}"
@@ -104,7 +106,8 @@ def _describe(builder: Any, config: DataConfig) -> tuple[Schema, _Reader]:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    if not hasattr(features, "keys") or "label" not in features:
+    features = dict(features.items()) if hasattr(features, "items") else {}
+    if "label" not in features:
         raise ValueError(f"TFDS set {config.name!r} has no feature 'label'")
     label = features["label"]
     if not isinstance(label, tfds.features.ClassLabel):
@@ -125,7 +128,7 @@ def _describe(builder: Any, config: DataConfig) -> tuple[Schema, _Reader]:
         return schema, reader
     raise ValueError(
         f"TFDS set {config.name!r} has neither an 'image' nor a 'features' tensor; it has "
-        f"{sorted(features.keys())}"
+        f"{sorted(features)}"
     )
 
 
@@ -151,18 +154,20 @@ def _table_reader(builder: Any, feature: Any) -> tuple[tuple[Column, ...], _Read
     path = pathlib.Path(builder.data_path) / "columns.json"
     if not path.is_file():
         raise ValueError(f"a TFDS table needs {str(path)!r}, which describes its columns")
-    about = json.loads(path.read_text("utf-8"))
-    if tuple(feature.shape) != (len(about),):
-        raise ValueError(f"columns.json describes {len(about)} columns, not {feature.shape}")
     whole = np.issubdtype(feature.np_dtype, np.integer)
-    columns = tuple(
-        Column(
-            name=item["name"],
-            categories=tuple(item["values"] or ()),
-            integer=bool(whole and not item["values"]),
+    try:
+        columns = tuple(
+            Column(
+                name=item["name"],
+                categories=tuple(item["values"] or ()),
+                integer=bool(whole and not item["values"]),
+            )
+            for item in json.loads(path.read_text("utf-8"))
         )
-        for item in about
-    )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} must be a list of {{'name', 'values'}}") from error
+    if tuple(feature.shape) != (len(columns),):
+        raise ValueError(f"columns.json describes {len(columns)} columns, not {feature.shape}")
 
     def read(example: Any) -> np.ndarray:
         value = example["features"]
@@ -203,7 +208,7 @@ def _examples(raw: Any, rows: np.ndarray, name: str) -> Iterator[Any]:
     from tensorflow_datasets.proto import tf_example_pb2
 
     parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
-    with tqdm.tqdm(total=len(rows), desc=f"reading {name}", disable=len(rows) < _MANY) as bar:
+    with progress(len(rows), f"reading {name}") as bar:
         for start in range(0, len(rows), _CHUNK):
             keys = rows[start : start + _CHUNK].tolist()
             try:
