@@ -108,7 +108,10 @@ NPZ = {
         {"x": changed(X, np.s_[:, 0], np.floor(X[:, 0] * 1e9))},
         r"column 'x0': whole numbers of 16777216 and above do not fit float32",
     ),
-    "copies": ({"x": X[Y], "y": Y}, r"\d+ of \d+ test records are exact .* duplicates='drop'"),
+    "copies": (
+        {"x": X[Y], "y": Y},
+        r"\d+ of \d+ test records are exact copies .*duplicates='drop'",
+    ),
     "float y": ({"y": Y / 2}, r"y has dtype float64; labels must be integers or strings"),
     "2-d y": ({"y": Y[:, None]}, r"y has shape \(200, 1\); labels are \[n\]"),
     "negative y": ({"y": changed(Y, slice(4), -1)}, r"y: 4 labels are negative"),
