@@ -89,9 +89,9 @@ def draw(
 def _is_new(records: Records, seen: set[bytes]) -> np.ndarray:
     """Which records are not yet in `seen`, bool `[n]`; adds them. Equal features and label."""
     new = np.zeros(len(records), bool)
-    x = records.x.reshape(len(records), -1) + np.float32(0.0)  # -0.0 and 0.0 are one value
-    for index, (row, label) in enumerate(zip(x, records.y, strict=True)):
-        digest = hashlib.blake2b(row.tobytes() + label.tobytes(), digest_size=16).digest()
+    for index, (row, label) in enumerate(zip(records.x, records.y, strict=True)):
+        value = row + np.float32(0.0)  # -0.0 and 0.0 are one value
+        digest = hashlib.blake2b(value.tobytes() + label.tobytes(), digest_size=16).digest()
         if digest not in seen:
             seen.add(digest)
             new[index] = True
