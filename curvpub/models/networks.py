@@ -158,9 +158,4 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     flax' faster form cancels in float32 and cuts at zero, a kink in the decoder.
     """
     groups = max(g for g in range(1, 9) if channels % g == 0)
-    return nn.GroupNorm(
-        num_groups=groups,
-        reduction_axes=(-3, -2, -1),
-        use_fast_variance=False,
-        force_float32_reductions=False,
-    )
+    return nn.GroupNorm(num_groups=groups, reduction_axes=(-3, -2, -1), use_fast_variance=False)

@@ -1,0 +1,134 @@
+"""The arrows between parts (README, "Parts"): who may import whom, read from the source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent / "curvpub"
+MODULES = sorted(p for p in ROOT.rglob("*.py"))
+
+# What each part may import of ours; a part may always import itself.
+ARROWS = {
+    "types": set(),
+    "config": set(),
+    "runtime": set(),
+    "geometry": {"types"},
+    "blocks": {"types"},
+    "features": {"types"},
+    "data": {"config", "types"},
+    "joint": {"features", "types"},
+    "models": {"joint", "types"},
+    "rvae": {"geometry", "joint", "types"},
+    "obfuscate": {"geometry", "types"},
+    "bilevel": {"config", "joint", "models", "obfuscate", "rvae", "types"},
+    "publishers": {
+        "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",
+        "types",
+    },
+    "audit": {"blocks", "features", "joint", "models", "types"},
+    "release": {"runtime", "types"},
+    "workspace": {"config", "data", "publishers", "release", "runtime", "types"},
+    "stages": {
+        "audit", "bilevel", "models", "publishers", "release", "runtime", "types", "workspace",
+    },
+    "pipeline": {"config", "runtime", "stages", "workspace"},
+    "main": {"config", "pipeline"},
+    "__init__": set(),
+}  # fmt: skip
+
+# Libraries that only some modules may import: prefix of the library -> parts or modules.
+KEEPERS = {
+    # curvpub.audit.game: a type hint for the attacker's model, nothing that it builds or calls.
+    "flax": ("models", "audit.game"),
+    "orbax": ("runtime.checkpoints",),
+    "ml_collections": ("config", "main"),
+    "matplotlib": ("release",),
+    "jinja2": ("release",),
+    "tensorflow": (),
+    "torch": (),
+    # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.
+    "tensorflow_datasets": ("data",),
+    "tqdm": ("runtime.progress",),
+}
+
+
+def name_of(path: pathlib.Path) -> str:
+    """Dotted name below curvpub, `""` for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(p for p in parts if p != "__init__")
+
+
+def imports_of(path: pathlib.Path) -> set[str]:
+    """Dotted names of everything that a module imports, at any depth of its source."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    """Parts of curvpub among dotted names."""
+    return {n.split(".")[1] for n in names if n.startswith("curvpub.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: name_of(p) or "curvpub")
+def test_module_follows_the_arrows(path):
+    part = name_of(path).split(".")[0] or "__init__"
+    assert part in ARROWS, f"{path}: a new part; say in ARROWS and the README what it may import"
+    names = imports_of(path)
+    forbidden = ours(names) - ARROWS[part] - {part}
+    assert not forbidden, f"{name_of(path)} may not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: name_of(p) or "curvpub")
+def test_outside_libraries_stay_in_their_place(path):
+    name = name_of(path)
+    for library, keepers in KEEPERS.items():
+        used = any(n == library or n.startswith(library + ".") for n in imports_of(path))
+        allowed = any(name == k or name.startswith(k + ".") for k in keepers)
+        assert allowed or not used, f"{name} imports {library}; only {keepers or 'nothing'} may"
+
+
+def test_geometry_needs_jax_and_the_standard_library_alone():
+    import sys
+
+    allowed = set(sys.stdlib_module_names) | {"jax"}
+    for path in MODULES:
+        if name_of(path).split(".")[0] in ("geometry", "types"):
+            outside = {n.split(".")[0] for n in imports_of(path)} - {"curvpub"}
+            assert outside <= allowed, f"{name_of(path)} imports {sorted(outside - allowed)}"
+
+
+def test_arrows_have_no_cycle():
+    done: set[str] = set()
+    while len(done) < len(ARROWS):
+        ready = {part for part, below in ARROWS.items() if part not in done and below <= done}
+        assert ready, f"a cycle among {sorted(set(ARROWS) - done)}"
+        done |= ready
+
+
+def test_audit_names_no_publisher_and_release_no_private_state():
+    for path in MODULES:
+        part = name_of(path).split(".")[0]
+        text = path.read_text()
+        if part == "audit":
+            assert "CurvaturePublisher" not in text
+            assert "RawPublisher" not in text
+        if part == "release":
+            assert not ours(imports_of(path)) & {"bilevel", "publishers", "workspace", "stages"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: name_of(p) or "curvpub")
+def test_modules_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_the_walk_sees_the_package():
+    """A wrong path would pass every test above."""
+    assert {"types", "geometry.curvature", "audit.game"} <= {name_of(p) for p in MODULES}
+    assert "curvpub.types.Array" in imports_of(ROOT / "blocks.py")
