@@ -17,7 +17,12 @@ def get_config(size: str = "full"):
     config = config_dict(
         name="fashion_mnist",
         secret=0,  # public data: reproducible from the seed
-        data={"source": "tfds", "name": "fashion_mnist", "test_is_public": True, "duplicates": "drop"},
+        data={
+            "source": "tfds",
+            "name": "fashion_mnist",
+            "test_is_public": True,
+            "duplicates": "drop",
+        },
         model={"kind": "conv", "latent_dim": 16, "hidden": (512,), "disc_hidden": (512,)},
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},
