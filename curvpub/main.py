@@ -1,5 +1,6 @@
 """`python -m curvpub.main --config=experiments/digits.py`: the whole main job."""
 
+import logging as stdlib_logging
 import pathlib
 import sys
 import time
@@ -31,14 +32,28 @@ def main(argv: list[str]) -> None:
     except (ValueError, FloatingPointError, FileNotFoundError, OSError) as error:
         # What the user can mend is a sentence, not a traceback.
         logging.debug("traceback", exc_info=True)
-        print(f"curvpub: {error}", file=sys.stderr)
+        print(f"curvpub: {error}\n(--verbosity=1 shows where)", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Absl's own parser, but a misspelt or mistyped `--config` field is a sentence."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        print(f"curvpub: --config: {str(error).strip()}", file=sys.stderr)
         sys.exit(2)
 
 
 def cli() -> None:
     """Entry point."""
     logging.set_verbosity(logging.INFO)
-    app.run(main)
+    # Checkpointing writes some twenty lines a save to the same log: ours, and warnings, are enough.
+    here = str(pathlib.Path(__file__).parent)
+    logging.get_absl_handler().addFilter(
+        lambda record: record.levelno > stdlib_logging.INFO or record.pathname.startswith(here)
+    )
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

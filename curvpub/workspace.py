@@ -19,8 +19,9 @@ from curvpub.release import bundle
 from curvpub.runtime import devices, files
 from curvpub.types import Dataset, Records
 
-# Folders whose code cannot change a computed figure, only how it is shown.
-_NOT_COMPUTING = ("release", "stages")
+# Code that cannot change what training, publication and shadows compute. (`data` can, but its result
+# is in the fingerprint itself.)
+_NOT_COMPUTING = ("data", "main.py", "pipeline.py", "release", "stages")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,15 @@ def train_classifier(
 
     Returns:
       Trained parameters.
+
+    Raises:
+      ValueError: no records, features and labels of different number, or a count below one.
     """
+    if not x.shape[0] or x.shape[0] != probs.shape[0]:
+        raise ValueError(f"x of shape {x.shape} and probs of shape {probs.shape} do not match")
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}={value!r} must be at least 1")
     key_init, key_order = jax.random.split(key)
     count, size = x.shape[0], min(batch_size, x.shape[0])
     per_epoch = count // size
@@ -62,7 +70,8 @@ def train_classifier(
         )
         index = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         gradient = jax.grad(loss)(params, x[index], probs[index])
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count` is a float by an int
+            updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state, order), None
 
     start = (params, optimizer.init(params), jnp.arange(count))

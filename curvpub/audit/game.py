@@ -66,6 +66,7 @@ class Attacker:
         """
         space = joint.joint_space(self.schema, label_scale=self.label_scale)
         x = features.encode_features(self.schema, world.stats, release.x)
+        y = release.y.astype(x.dtype)
 
         def apply(params: object, x: Array) -> Array:
             return jnp.asarray(self.classifier.apply(params, x))  # type: ignore[arg-type]
@@ -75,30 +76,29 @@ class Attacker:
             self.classifier.init,
             apply,
             x,
-            release.y,
+            y,
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
         )
 
         def log_probs(x: Array) -> Array:
-            return map_blocks(
-                lambda x: jax.nn.log_softmax(apply(params, x)), x, block_size=_BLOCK
-            )
+            return map_blocks(lambda x: jax.nn.log_softmax(apply(params, x)), x, block_size=_BLOCK)
 
-        pool_log_probs = log_probs(world.pool_x)
-        picked = jnp.take_along_axis(pool_log_probs, world.pool_y[:, None], axis=1)[:, 0]
+        confidence = logit_confidence(log_probs(world.pool_x), world.pool_y)
         point = jax.vmap(lambda x, p: joint.joint_point(space, x, p))
         one_hot = jax.nn.one_hot(world.pool_y, self.schema.num_classes, dtype=x.dtype)
         distance = nearest.nearest_release_distance(
-            point(world.pool_x, one_hot), point(x, release.y), block_size=_BLOCK
+            point(world.pool_x, one_hot), point(x, y), block_size=_BLOCK
         )
-        predicted = jnp.argmax(log_probs(world.test_x), axis=1)
+        right = jnp.argmax(log_probs(world.test_x), axis=1).astype(jnp.int32) == world.test_y
         return Signals(
-            confidence=logit_confidence(pool_log_probs, world.pool_y),
-            log_prob=picked,
+            confidence=confidence,
+            # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
+            # which would tie the best remembered records.
+            log_prob=-jax.nn.softplus(-confidence),
             distance=distance,
-            accuracy=jnp.mean((predicted == world.test_y).astype(jnp.float32)),
+            accuracy=jnp.mean(right.astype(jnp.float32)),
         )
 
 
@@ -164,6 +164,8 @@ def play(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Plays the game shadow by shadow, yielding each one's signals as they are done.
 
+    Arguments are checked at once; work starts when the first result is asked for.
+
     A shadow's randomness depends on its number alone, so neither the grouping nor a restart changes
     a result (up to the rounding of the compiled code).
 
@@ -178,18 +180,17 @@ def play(
       compile_call: compiles the call for its arguments; `None` compiles at the first call.
       place: puts an array with one row per shadow on the devices.
 
-    Yields:
-      Shadow number, and its signals as NumPy arrays.
+    Returns:
+      Iterator over shadow number, and its signals as NumPy arrays.
 
     Raises:
-      ValueError: shadows have different numbers of members.
+      ValueError: membership does not fit the pool, shadows have no members or different numbers of
+        them, or `shadows_per_call` is below one.
     """
-    sizes = np.unique(member.sum(axis=1))
-    if len(sizes) != 1:
-        raise ValueError(f"member has rows of {len(sizes)} different sizes; they must be equal")
+    _check_members(member, len(world.pool))
+    if shadows_per_call < 1:
+        raise ValueError(f"shadows_per_call={shadows_per_call!r} must be at least 1")
     todo = [k for k in range(member.shape[0]) if k not in skip]
-    if not todo:
-        return
 
     def call(keys: Array, members: Array, world: World) -> Signals:
         one = lambda k, m: run_shadow(publisher, attacker, k, m, world)
@@ -197,16 +198,32 @@ def play(
             return jax.tree.map(lambda a: a[None], one(keys[0], members[0]))
         return jax.vmap(one)(keys, members)
 
-    run = None
-    for start in range(0, len(todo), shadows_per_call):
-        group = todo[start : start + shadows_per_call]
-        # The last call repeats a shadow rather than compile for another size.
-        padded = group + [group[-1]] * (shadows_per_call - len(group))
-        keys = place(jnp.stack([jax.random.fold_in(key, k) for k in padded]))
-        members = place(jnp.asarray(np.stack([np.flatnonzero(member[k]) for k in padded])))
-        if run is None:
-            jitted = jax.jit(call)
-            run = compile_call(jitted, keys, members, world) if compile_call else jitted
-        signals = jax.tree.map(np.asarray, run(keys, members, world))
-        for row, shadow in enumerate(group):
-            yield shadow, {k: v[row] for k, v in signals._asdict().items()}
+    def shadows() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        run = None
+        for start in range(0, len(todo), shadows_per_call):
+            group = todo[start : start + shadows_per_call]
+            # The last call repeats a shadow rather than compile for another size.
+            padded = group + [group[-1]] * (shadows_per_call - len(group))
+            keys = place(jnp.stack([jax.random.fold_in(key, k) for k in padded]))
+            members = place(jnp.asarray(np.stack([np.flatnonzero(member[k]) for k in padded])))
+            if run is None:
+                jitted = jax.jit(call)
+                run = compile_call(jitted, keys, members, world) if compile_call else jitted
+            signals = jax.tree.map(np.asarray, run(keys, members, world))
+            for row, shadow in enumerate(group):
+                yield shadow, {k: v[row] for k, v in signals._asdict().items()}
+
+    return shadows()
+
+
+def _check_members(member: np.ndarray, pool: int) -> None:
+    if member.ndim != 2 or member.dtype != np.bool_ or member.shape[1] != pool:
+        # Rows beyond the pool would be clamped to its last record, silently.
+        raise ValueError(
+            f"member must be a bool matrix [K, {pool}], got {member.dtype} {member.shape}"
+        )
+    sizes = np.unique(member.sum(axis=1))
+    if len(sizes) != 1:
+        raise ValueError(f"member has rows of {len(sizes)} different sizes; they must be equal")
+    if not sizes[0]:
+        raise ValueError("member has rows without members; there is nothing to publish")

@@ -15,7 +15,9 @@ import numpy as np
 from curvpub.audit.membership import check_design
 from curvpub.types import Array
 
-_FLOOR = 1e-6  # smallest standard deviation, relative to the spread of all scores
+# Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
+# own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
+_FLOOR = 1e-6
 
 
 def logit_confidence(log_probs: Array, y: Array) -> Array:
@@ -30,7 +32,12 @@ def logit_confidence(log_probs: Array, y: Array) -> Array:
 
     Returns:
       `[n]`.
+
+    Raises:
+      ValueError: fewer than two classes, where every confidence is infinite.
     """
+    if log_probs.shape[1] < 2:
+        raise ValueError(f"log_probs of shape {log_probs.shape} need at least two classes")
     own = jax.nn.one_hot(y, log_probs.shape[1], dtype=bool)
     picked = jnp.sum(jnp.where(own, log_probs, 0.0), axis=1)
     others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, log_probs), axis=1)
@@ -119,6 +126,7 @@ def exposure(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
       ValueError: as in `lira`.
     """
     scores = check_scores(scores, member)
+    _check_mode("online", "global", member.shape[0])
     mean_in, mean_out, std_in, std_out = _moments(scores, member, "global")
     pooled = np.sqrt(0.5 * (np.square(std_in) + np.square(std_out)))
     return (mean_in - mean_out) / pooled

@@ -40,8 +40,6 @@ def check_design(member: np.ndarray) -> None:
       ValueError: shape, type or pairing is wrong.
     """
     if member.ndim != 2 or member.dtype != np.bool_:
-        raise ValueError(
-            f"member must be a bool matrix [K, N], got {member.dtype} {member.shape}"
-        )
+        raise ValueError(f"member must be a bool matrix [K, N], got {member.dtype} {member.shape}")
     if member.shape[0] % 2 or not np.array_equal(member[0::2], ~member[1::2]):
         raise ValueError("member must consist of complementary pairs of rows 2 j and 2 j + 1")

@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from curvpub.audit import likelihood
-from curvpub.audit import statistics
+from curvpub.audit import likelihood, statistics
 from curvpub.audit.membership import complementary_pairs
 
 _MANY_SHADOWS = 64  # from here on a variance per record is worth estimating (arXiv 2112.03570)
@@ -138,6 +137,9 @@ def summarise_release(
 ) -> AttackResult:
     """An attack's figures on one release, thresholds set on shadows alone.
 
+    The rates' intervals are those of the attack at this threshold; read them together, since the
+    threshold's own error moves both the same way.
+
     Args:
       publisher: `raw` or `published`.
       attack: name of the attack.
@@ -145,11 +147,22 @@ def summarise_release(
       target_member: who is in it, bool `[N]`.
       scores: the attack's scores in the game, `[K, N]`, which set the threshold.
       member: the game's membership, bool `[K, N]`.
-      fpr: false-positive rate that the threshold aims at.
+      fpr: false-positive rate that the threshold aims at. A shadow is scored against two shadows
+        fewer than the release, so with few shadows the realised rate tends to lie a little below.
       bootstrap: resamples of members and of non-members, for the AUC.
       confidence: coverage of the intervals; Clopper-Pearson for the rates.
       seed: seed of the resampling.
+
+    Raises:
+      ValueError: members or settings are unfit.
     """
+    statistics.check_settings(fpr=fpr, bootstrap=bootstrap, confidence=confidence)
+    target_member = np.asarray(target_member, bool)
+    if target.shape != target_member.shape or target_member.all() or not target_member.any():
+        raise ValueError(
+            f"target {target.shape} needs members and non-members, got {int(target_member.sum())} "
+            f"members of {target_member.size}"
+        )
     threshold = statistics.threshold_at_fpr(scores[~member], fpr)
     hit = target > threshold
     tpr, realised = (

@@ -122,7 +122,7 @@ def _play(
     if done:
         logging.info("audit: %d of %d %s shadows are done already", len(done), count, name)
 
-    def compile_call(fun, *args):  # noqa: ANN001, ANN202
+    def compile_call(fun, *args):
         compiled, seconds = progress.compile_timed(fun, *args, title=f"audit: {name} shadow")
         train.add_timing(run, "audit: compile", seconds)
         return compiled
@@ -169,9 +169,7 @@ def _check(signals: dict[str, np.ndarray], name: str) -> None:
 
 
 def _folder(run: Run) -> pathlib.Path:
-    return files.private_folder(
-        run.state_folder / f"audit-{workspace.audit_fingerprint(run)[:12]}"
-    )
+    return files.private_folder(run.state_folder / f"audit-{workspace.audit_fingerprint(run)[:12]}")
 
 
 def _shadow_file(folder: pathlib.Path, shadow: int) -> pathlib.Path:

@@ -169,9 +169,7 @@ def owners_view(
         "records": rows[:_MOST_EXPOSED],
         "x": pool.x[index[order[:_MOST_EXPOSED]]],
         "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(
-            stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic
-        ),
+        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic),
         "csv": "records.csv",
         "table": table.getvalue(),
     }

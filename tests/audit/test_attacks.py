@@ -1,0 +1,117 @@
+"""Every attack in the null game, and against planted signals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from curvpub.audit import (
+    attack_scores,
+    attack_target,
+    auc,
+    complementary_pairs,
+    game_statistics,
+    lira,
+    null_check,
+)
+from curvpub.audit.summary import ATTACKS
+
+
+def planted_signals(seed, shadows=12, records=120):
+    """A leaky publisher's signals: records of different bases, members clearly apart."""
+    rng = np.random.default_rng(seed)
+    member = complementary_pairs(rng, num_shadows=shadows, num_records=records)
+    confidence = 3 * rng.normal(size=records) + 2.0 * member + rng.normal(size=member.shape)
+    far = np.exp(rng.normal(size=records) + 0.3 * rng.normal(size=member.shape))
+    return {
+        "confidence": confidence,
+        "log_prob": -np.logaddexp(0, -confidence),
+        "distance": np.where(member, 0.0, far),
+    }, member
+
+
+def test_null_game():
+    """With a wrong membership matrix no attack gains, however leaky the signals are.
+
+    30 games of five attacks: the 95% intervals, conservative here, may miss in one of ten. The
+    value itself is unbiased over the games.
+    """
+    games, fpr, nonmembers = 30, 0.05, 60
+    guess = (np.floor(fpr * nonmembers) + 1) / (nonmembers + 1)  # see `tpr_at_fpr`
+    rows = [
+        null_check(
+            planted_signals(seed)[0], fpr=fpr, bootstrap=60, confidence=0.95, seed=100 + seed
+        )
+        for seed in range(games)
+    ]
+    for index, attack in enumerate(ATTACKS):
+        found = [row[index] for row in rows]
+        assert {r.attack for r in found} == {attack}
+        area, tpr = np.array([r.auc for r in found]), np.array([r.tpr for r in found])
+        assert abs(area.mean() - 0.5) < 4 * area.std() / games**0.5, attack
+        assert np.mean([r.auc_low <= 0.5 <= r.auc_high for r in found]) >= 0.9, attack
+        if attack == "nearest":
+            continue  # half the scores tie at the top: no threshold keeps the rate
+        assert abs(tpr.mean() - guess) < 4 * tpr.std() / games**0.5, attack
+        assert np.mean([r.tpr_low <= guess <= r.tpr_high for r in found]) >= 0.9, attack
+
+
+def test_null_check_would_find_a_leak():
+    """Its membership matrix is another one than the game's, and the true one does show."""
+    signals, member = planted_signals(0)
+    for attack, score in attack_scores(signals, member).items():
+        found = game_statistics(score, member, fpr=0.05, bootstrap=50, confidence=0.95, seed=0)
+        assert found.auc.low > 0.52, attack
+
+
+@pytest.mark.parametrize("shadows", [12, 64])
+def test_planted_separation(shadows):
+    """Online LiRA on Gaussian signals nears AUC = Phi(d / sqrt 2); a loss threshold does not.
+
+    The bound takes in what estimated means cost: the score's d falls to about
+    d sqrt(n / (n + 1)), n the shadows on either side.
+    """
+    signals, member = planted_signals(1, shadows, 400)
+    scores = attack_scores(signals, member)
+    mean = {a: np.mean([auc(s, m) for s, m in zip(v, member, strict=True)])
+            for a, v in scores.items()}  # fmt: skip
+    ideal = stats.norm.cdf(2 / 2**0.5)
+    assert ideal - (0.05 if shadows == 12 else 0.02) < mean["lira"] < ideal + 0.01
+    assert mean["loss_threshold"] < ideal - 0.15
+    assert mean["lira_offline"] < mean["lira"]
+    assert mean["nearest"] == mean["nearest_calibrated"] == 1.0
+
+
+def test_attacks_are_what_they_say():
+    signals, member = planted_signals(2, 64, 30)
+    scores = attack_scores(signals, member)
+    assert tuple(scores) == ATTACKS
+    np.testing.assert_array_equal(scores["loss_threshold"], signals["log_prob"])
+    # From 64 shadows on, variances are each record's own.
+    expected = lira(signals["confidence"], member, variance="per_record")
+    np.testing.assert_array_equal(scores["lira"], expected)
+    signals, member = planted_signals(2, 62, 30)
+    expected = lira(signals["confidence"], member, variance="global")
+    np.testing.assert_array_equal(attack_scores(signals, member)["lira"], expected)
+
+
+def test_target_scores_rank_members():
+    signals, member = planted_signals(3, 32, 200)
+    target = {k: v[0] for k, v in signals.items()}
+    rest = {k: v[2:] for k, v in signals.items()}
+    found = attack_target(target, rest, member[2:])
+    expected = attack_scores(signals, member)
+    for attack in ATTACKS:
+        # Against the other pairs alone, a shadow is scored as a leave-one-pair-out does it.
+        np.testing.assert_allclose(found[attack], expected[attack][0], rtol=1e-12)
+
+
+def test_duplicates_in_the_pool_stay_finite():
+    """A record whose twin is published too has distance zero in every shadow."""
+    signals, member = planted_signals(4)
+    signals["distance"][:, :10] = 0.0
+    scores = attack_scores(signals, member)
+    for attack in ("nearest", "nearest_calibrated"):
+        assert np.isfinite(scores[attack]).all()
+        # Nothing tells the twins' membership.
+        assert all(auc(s[:10], m[:10]) == 0.5 for s, m in zip(scores[attack], member, strict=True)
+                   if 0 < m[:10].sum() < 10)  # fmt: skip

@@ -1,0 +1,224 @@
+"""The whole-publisher game, end to end on a small pool."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from curvpub.audit import (
+    Signals,
+    attack_scores,
+    attack_target,
+    auc,
+    make_world,
+    play,
+    run_shadow,
+    summarise_game,
+    summarise_release,
+)
+from curvpub.audit.summary import ATTACKS
+from curvpub.publishers import RawPublisher
+from curvpub.runtime import devices
+from curvpub.types import Release
+
+OPTIONS = {"fpr": 0.1, "bootstrap": 100, "confidence": 0.99, "seed": 0}
+
+
+def test_signals_have_their_shapes(raw_signals):
+    assert set(raw_signals) == set(Signals._fields)
+    for name in ("confidence", "log_prob", "distance"):
+        assert raw_signals[name].shape == (16, 60)
+        assert raw_signals[name].dtype == np.float32
+        assert np.isfinite(raw_signals[name]).all()
+    assert raw_signals["accuracy"].shape == (16,)
+    assert raw_signals["accuracy"].mean() > 0.55  # a third by chance
+
+
+def test_log_prob_is_that_of_the_confidence(raw_signals):
+    expected = -np.logaddexp(0.0, -raw_signals["confidence"].astype(float))
+    np.testing.assert_allclose(raw_signals["log_prob"], expected, rtol=1e-5)
+    assert (raw_signals["log_prob"] < 0).all()
+
+
+def test_log_prob_does_not_tie_the_best_remembered(attacker, world, schema):
+    """Trained for long on the raw records, p rounds to one in float32; the order must survive."""
+    longer = dataclasses.replace(attacker, steps=1500, learning_rate=0.1)
+    release = RawPublisher(schema=schema)(jax.random.key(0), world.pool)
+    found = jax.jit(longer.observe)(jax.random.key(1), release, world)
+    confidence = np.asarray(found.confidence)
+    assert (confidence > 17).sum() > 5  # 1 - p < 2^-24
+    assert len(np.unique(found.log_prob)) == len(np.unique(confidence))
+
+
+def test_every_attack_is_blind_to_a_publisher_that_ignores_its_data(constant_signals, member):
+    scores = attack_scores(constant_signals, member)
+    assert tuple(scores) == ATTACKS
+    for attack, score in scores.items():
+        found = summarise_game("constant", attack, score, member, **OPTIONS)
+        assert found.auc_low <= 0.5 <= found.auc_high, found
+        # 30 non-members: a guess reaches (3 + 1) / 31 at 10%, see `tpr_at_fpr`.
+        assert found.tpr_low <= 4 / 31 <= found.tpr_high, found
+        assert found.auc_low > 0.35
+        assert found.auc_high < 0.65
+
+
+def test_the_same_release_every_time_leaves_only_ties(run_game, constant_publisher, member):
+    """Each record's distance is the same in all shadows, whose spread is then zero."""
+    signals = run_game(lambda key, records: constant_publisher(jax.random.key(0), records))
+    assert (np.ptp(signals["distance"], axis=0) == 0).all()
+    scores = attack_scores(signals, member)
+    for attack, score in scores.items():
+        assert np.isfinite(score).all()
+        found = summarise_game("fixed", attack, score, member, **OPTIONS)
+        assert found.auc_low <= 0.5 <= found.auc_high, found
+    assert all(auc(s, m) == 0.5 for s, m in zip(scores["nearest_calibrated"], member, strict=True))
+
+
+def test_raw_data_are_an_open_book(raw_signals, member):
+    """The planted leak: distance zero for every member, and finite scores all the same."""
+    np.testing.assert_array_equal(raw_signals["distance"] == 0, member)
+    scores = attack_scores(raw_signals, member)
+    for attack in ("nearest", "nearest_calibrated"):
+        assert np.isfinite(scores[attack]).all()
+        found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
+        assert (found.auc, found.auc_low, found.auc_high) == (1.0, 1.0, 1.0)
+        assert (found.tpr, found.tpr_low, found.tpr_high) == (1.0, 1.0, 1.0)
+    for attack in ("loss_threshold", "lira"):
+        found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
+        assert found.auc_low > 0.5, found
+
+
+def test_raw_release_on_top_of_the_game(raw_signals, member, attacker, world, schema):
+    """A further release is attacked with all shadows; its own members set no threshold."""
+    inside = np.random.default_rng(9).permutation(60) < 30
+    rows = np.flatnonzero(inside)
+    publisher = RawPublisher(schema=schema)
+    found = jax.jit(lambda k, m, w: run_shadow(publisher, attacker, k, m, w))(
+        jax.random.key(8), rows, world
+    )
+    target = {k: np.asarray(v) for k, v in found._asdict().items()}
+    scores = attack_scores(raw_signals, member)
+    against = attack_target(target, raw_signals, member)
+    assert tuple(against) == ATTACKS
+    for attack in ATTACKS:
+        row = summarise_release(
+            "raw", attack, against[attack], inside, scores[attack], member, **OPTIONS
+        )
+        assert row.auc == pytest.approx(auc(against[attack], inside))
+        if attack.startswith("nearest"):
+            assert row.auc == 1.0
+            assert row.tpr == 1.0
+
+
+def test_resume_equals_the_uninterrupted_run(run_game, constant_publisher, attacker, member, world):
+    whole = run_game(constant_publisher, 6, shadows_per_call=1)
+    found = play(
+        constant_publisher, attacker, jax.random.key(3), member[:6], world,
+        shadows_per_call=1, skip=frozenset({0, 1, 4}),
+    )  # fmt: skip
+    found = dict(found)
+    assert list(found) == [2, 3, 5]
+    for shadow, signals in found.items():
+        for name, value in signals.items():
+            np.testing.assert_array_equal(value, whole[name][shadow])
+    nothing = play(
+        constant_publisher, attacker, jax.random.key(3), member[:6], world,
+        shadows_per_call=1, skip=frozenset(range(6)),
+    )  # fmt: skip
+    assert list(nothing) == []
+
+
+def assert_same(one, two):
+    """Same figures up to float32 rounding, which 60 steps of Adam amplify."""
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_grouping_changes_nothing(run_game, constant_publisher, constant_signals):
+    """Six shadows by one, and by four with the last call padded, against sixteen by four."""
+    first = {name: value[:6] for name, value in constant_signals.items()}
+    assert_same(run_game(constant_publisher, 6, shadows_per_call=1), first)
+    assert_same(run_game(constant_publisher, 6, shadows_per_call=4), first)
+
+
+def test_runs_on_several_devices(run_game, raw_signals, schema):
+    mesh = devices.data_mesh(4)
+    placed = []
+
+    def place(rows):
+        placed.append(jax.device_put(rows, devices.split_rows(mesh, 4)))
+        return placed[-1]
+
+    found = run_game(RawPublisher(schema=schema), 8, place=place)
+    assert all(len(rows.sharding.device_set) == 4 for rows in placed)
+    assert_same(found, {name: value[:8] for name, value in raw_signals.items()})
+    # Sharded or not, an exact copy's distance is zero.
+    np.testing.assert_array_equal(found["distance"] == 0, raw_signals["distance"][:8] == 0)
+
+
+def test_shadows_have_randomness_of_their_own(constant_signals):
+    for name in ("confidence", "distance"):
+        assert len(np.unique(constant_signals[name][:, 0])) == 16
+
+
+def test_publisher_sees_members_alone(world, member):
+    """The members' rows and no others reach the publisher, and keys are not used twice."""
+    seen = []
+
+    def publisher(key, records):
+        seen.append((key, np.asarray(records.x), np.asarray(records.y)))
+        return Release(x=records.x, y=records.y)
+
+    class Watcher:
+        def observe(self, key, release, world):
+            return key, release
+
+    rows, key = np.flatnonzero(member[0]), jax.random.key(1)
+    attack_key, release = run_shadow(publisher, Watcher(), key, rows, world)
+    publish_key, x, y = seen[0]
+    assert release.x.shape == x.shape
+    np.testing.assert_array_equal(x, np.asarray(world.pool.x)[rows])
+    np.testing.assert_array_equal(y, np.asarray(world.pool.y)[rows])
+    data = [tuple(jax.random.key_data(k).tolist()) for k in (key, attack_key, publish_key)]
+    assert len(set(data)) == 3
+
+
+def test_compiles_once(run_game, constant_publisher, constant_signals):
+    calls = []
+
+    def compile_call(fun, *args):
+        calls.append(fun)
+        return fun.lower(*args).compile()
+
+    found = run_game(constant_publisher, 6, compile_call=compile_call)  # 4 and 2
+    assert len(calls) == 1
+    assert_same(found, {name: value[:6] for name, value in constant_signals.items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda m: m[:, :50], {}, r"member must be a bool matrix \[K, 60\], got bool \(16, 50\)"),
+        (lambda m: np.tile(m, (1, 2)), {}, r"member must be a bool matrix \[K, 60\]"),
+        (lambda m: m.astype(int), {}, r"member must be a bool matrix \[K, 60\], got int64"),
+        (lambda m: m[0], {}, r"member must be a bool matrix \[K, 60\]"),
+        (lambda m: np.triu(m), {}, "rows of .* different sizes; they must be equal"),
+        (np.zeros_like, {}, "rows without members"),
+        (lambda m: m, {"shadows_per_call": 0}, "shadows_per_call=0 must be at least 1"),
+    ],
+)
+def test_bad_input_is_refused_at_once(change, options, message, attacker, member, world):
+    def publisher(key, records):
+        raise AssertionError("work has started")
+
+    options = {"shadows_per_call": 2} | options
+    with pytest.raises(ValueError, match=message):
+        play(publisher, attacker, jax.random.key(0), change(member), world, **options)
+
+
+def test_world_is_the_pool_in_features(world, schema):
+    assert world.pool_x.shape == (60, 16)
+    assert world.test_x.shape == (40, 16)
+    again = make_world(schema, world.pool, world.pool)
+    np.testing.assert_array_equal(again.pool_x, world.pool_x)
