@@ -19,8 +19,8 @@ from curvpub.release import bundle
 from curvpub.runtime import devices, files
 from curvpub.types import Dataset, Records
 
-# Code that cannot change what training, publication and shadows compute. (`data` can, but its result
-# is in the fingerprint itself.)
+# Code that cannot change what training, publication and shadows compute. (`data` can, but what it
+# loads is in the fingerprint itself.)
 _NOT_COMPUTING = ("data", "main.py", "pipeline.py", "release", "stages")
 
 

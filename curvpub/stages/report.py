@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 import platform
 import time
 from typing import Any
@@ -206,15 +207,15 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
-    kept = ("created", "mode", "sizes", "attacks", "utility", "checks", "warnings")
+    kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
+    kept += ("attacks", "utility", "checks")
     return {k: results[k] for k in kept}
 
 
 def machine(run: Run) -> str:
     """What computed the figures, in words; no host name."""
-    return (
-        f"{devices.describe(run.mesh)}, Python {platform.python_version()}, jax {jax.__version__}"
-    )
+    versions = f"Python {platform.python_version()}, jax {jax.__version__}"
+    return f"{devices.describe(run.mesh)}, {os.cpu_count()} cores, {versions}"
 
 
 def _options(run: Run) -> dict[str, Any]:
