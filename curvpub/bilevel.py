@@ -297,9 +297,8 @@ def _generator_loss(
     moved = mean + state.perturbation[batch.index]
     heads = jax.vmap(lambda z: gen.decode_heads(params, z))(moved)
     label = jnp.mean(jax.vmap(joint.cross_entropy)(heads[:, space.num_features :], batch.probs))
-    share = kept_share(exposure_rank(state.exposure, state.exposure[batch.index]), problem.publish)[
-        :, None
-    ]
+    rank = exposure_rank(state.exposure, state.exposure[batch.index])
+    share = kept_share(rank, problem.publish)[:, None]
     noise = jax.random.normal(key_noise, moved.shape, moved.dtype)
     drawn = share * moved + jnp.sqrt(1.0 - jnp.square(share)) * noise
     fake = joint.split_point(space, jax.vmap(gen.decoder_fn(params))(drawn))
