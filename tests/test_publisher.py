@@ -9,7 +9,7 @@ import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 from scipy import stats
 
-from curvpub import bilevel, features, joint, publishers
+from curvpub import bilevel, features, joint, obfuscate, publishers
 from curvpub.publishers import RawPublisher, rank_within_class
 from curvpub.types import Records
 
@@ -192,6 +192,29 @@ def test_aligned_moves_each_record_by_its_own_perturbation(trained):
     changed = np.flatnonzero((np.asarray(still.y) != np.asarray(moved.y)).any(axis=1))
     np.testing.assert_array_equal(changed, [7])
     np.testing.assert_allclose(info.perturbation, jnp.linalg.norm(pushed, axis=1), rtol=1e-5)
+
+
+def test_last_steps_move_each_record_by_its_own_exposure(trained):
+    """One step, recomputed for the least, the most and the middle exposed record."""
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=1)
+    # Away from zero, where the proximity term has a slope.
+    state = dataclasses.replace(state, perturbation=jnp.full_like(state.perturbation, 0.3))
+    key, lower = jax.random.key(13), publisher.problem.lower
+    _, info = jax.jit(publisher.publish)(key, state, prepared)
+    gen, seen = publisher.problem.generator, np.asarray(info.exposure)
+    fun = gen.decoder_fn(state.generator)
+    keys = jax.random.split(jax.random.split(jax.random.split(key, 4)[0])[1], COUNT)
+    for row in (seen.argmin(), seen.argmax(), np.argsort(seen)[COUNT // 2]):
+        rank = (seen < seen[row]).mean()
+        weight = lower.proximity + (lower.proximity_exposed - lower.proximity) * rank
+        code, _ = gen.encode(state.generator, prepared.x[row], prepared.probs[row])
+        delta, _ = obfuscate.update(
+            jax.random.split(keys[row], 1)[0], fun, code, state.perturbation[row],
+            jnp.asarray(weight, jnp.float32), **bilevel.update_options(lower),
+        )  # fmt: skip
+        expected = jnp.linalg.norm(delta)
+        np.testing.assert_allclose(info.perturbation[row], expected, rtol=2e-3, atol=1e-6)
 
 
 def test_step_size_zero_leaves_perturbations_where_they_are(trained):
