@@ -78,7 +78,7 @@ def _rotate_all(a: Array, vectors: Array, half: int) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def eigenvalues(matrix: Array) -> Array:
-    """Eigenvalues `[m]` in ascending order; a repeated one has the derivative of an ordered pair."""
+    """Eigenvalues `[m]` in ascending order, once differentiable."""
     return eigen(matrix)[0]
 
 

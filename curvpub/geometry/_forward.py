@@ -18,8 +18,8 @@ from curvpub.geometry._tail import is_linear
 from curvpub.types import Array
 
 _UNARY = frozenset(
-    "tanh logistic exp exp2 expm1 log log1p sin cos tan sinh cosh asinh atan erf rsqrt sqrt cbrt "
-    "integer_pow square".split()
+    ("tanh", "logistic", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "sinh")
+    + ("cosh", "asinh", "atan", "erf", "rsqrt", "sqrt", "cbrt", "integer_pow", "square")
 )
 
 

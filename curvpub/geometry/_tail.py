@@ -25,8 +25,9 @@ _BATCH = 64
 
 # Linear (or affine) in all inputs together.
 _JOINT = frozenset(
-    "add add_any sub neg reshape squeeze expand_dims broadcast_in_dim transpose rev slice pad "
-    "concatenate reduce_sum cumsum split copy copy_p convert_element_type reduce_precision".split()
+    ("add", "add_any", "sub", "neg", "reshape", "squeeze", "expand_dims", "broadcast_in_dim")
+    + ("transpose", "rev", "slice", "pad", "concatenate", "reduce_sum", "cumsum", "split")
+    + ("copy", "copy_p", "convert_element_type", "reduce_precision")
 )
 # Linear in one input while the other does not depend on the point.
 _BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})

@@ -1,8 +1,8 @@
 """Extrinsic curvature of a decoder's image at one point, exact; `vmap` outside.
 
-`f: R^m -> R^D` is the decoder, `J` its Jacobian, `G = J^T J`, and `P = I - J G^-1 J^T` the projector
-on the normal space. All quantities are invariant under reparametrisation of the latent space and
-under rigid motions of the ambient space.
+`f: R^m -> R^D` is the decoder, `J` its Jacobian, `G = J^T J`, and `P = I - J G^-1 J^T` the
+projector on the normal space. All quantities are invariant under reparametrisation of the latent
+space and under rigid motions of the ambient space.
 
 Source of the definitions: do Carmo, Riemannian Geometry, chapter 6.
 
@@ -78,7 +78,7 @@ def curvature_norm_squared(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> A
 
 @precise
 def scalar_curvature(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
-    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; twice Gauss' K on surfaces."""
+    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; 2 K on surfaces."""
     space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z), keep=True)
     mean = _mean_in(space, z)[None, :]
     return space.inner(mean, mean)[0] - _norm_squared_in(space, z)
