@@ -78,7 +78,7 @@ def geodesic(
         raise ValueError(f"num_points={num_points!r} must be at least 3")
     if initial is None:
         t = jnp.linspace(0.0, 1.0, num_points, dtype=z0.dtype)[:, None]
-        initial = (1.0 - t) * z0[None, :] + t * z1[None, :]
+        initial = z0[None, :] + t * (z1 - z0)[None, :]
     elif initial.shape != (num_points, z0.shape[0]):
         expected = [num_points, z0.shape[0]]
         raise ValueError(f"initial has shape {list(initial.shape)}, expected {expected}")

@@ -56,8 +56,9 @@ def pointcloud_mean_curvature(
 ) -> Array:
     """Mean curvature vector `H = Laplacian of the coordinates [n, D]` (the trace).
 
-    With weights `w_j = k(|x_j - x|) / (q(x) q(x_j))`, k a Gaussian cut off at the last neighbour
-    and q the kernel density, which takes the sampling density out (Coifman and Lafon, 2006),
+    With weights `w_j = k(|x_j - x|) / q(x_j)`, k a triweight kernel that ends at the last
+    neighbour and q the kernel density, which takes the sampling density out (Coifman and Lafon,
+    Diffusion maps, 2006),
 
         H(x) = 2 dim sum_j w_j (x_j - x) / sum_j w_j |x_j - x|^2.
 
@@ -84,8 +85,8 @@ def pointcloud_mean_curvature(
     def offsets(i: Array) -> tuple[Array, Array, Array]:
         step = points[indices[i]] - points[i][None, :]
         squared = jnp.sum(jnp.square(step), axis=1)
-        # One sigma at half the radius: the kernel has fallen to exp(-2) at the cut.
-        return step, squared, jnp.exp(-2.0 * squared / jnp.max(squared))
+        # Triweight: smooth to zero at the last neighbour, so that no point enters with a jump.
+        return step, squared, (1.0 - squared / jnp.max(squared)) ** 3
 
     def density(i: Array) -> Array:
         _, squared, kernel = offsets(i)

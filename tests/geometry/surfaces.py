@@ -190,8 +190,8 @@ def random_decoder(seed: int, m: int, d: int, width: int = 16, dtype: Any = jnp.
 
 def reference_form(fun, z) -> tuple[np.ndarray, np.ndarray]:
     """`(G, II [D, m, m])` in NumPy: pseudo-inverse projector on `jax.hessian`."""
-    jac = np.asarray(jax.jacrev(fun)(z))
-    second = np.asarray(jax.hessian(fun)(z))
+    jac, second = jax.jit(lambda p: (jax.jacrev(fun)(p), jax.hessian(fun)(p)))(z)
+    jac, second = np.asarray(jac), np.asarray(second)
     normal = np.eye(len(jac)) - jac @ np.linalg.pinv(jac)
     return jac.T @ jac, np.einsum("de,eij->dij", normal, second)
 

@@ -30,7 +30,6 @@ def invariants(fun, z):
     return {
         "norm": geometry.curvature_norm_squared(fun, z),
         "mean": geometry.mean_curvature_vector(fun, z),
-        "scalar": geometry.scalar_curvature(fun, z),
     }
 
 
@@ -42,6 +41,7 @@ def facts(surface, dtype):
     @jax.jit
     def compute(z):
         return invariants(surface.fun, z) | {
+            "scalar": geometry.scalar_curvature(surface.fun, z),
             "form": geometry.second_fundamental_form(surface.fun, z),
             "applied": geometry.second_fundamental_form_apply(surface.fun, z, u, v),
             "normal": geometry.normal_curvature(surface.fun, z, v),
@@ -113,7 +113,6 @@ def test_rigid_motions_scaling_and_reparametrisation(surface):
     got = jax.jit(lambda q: invariants(moved, q))(jnp.zeros_like(z))
     close(got["norm"], base["norm"] / 2.5**2, scale=scale)
     close(got["mean"], rotation @ base["mean"] / 2.5, scale=scale)
-    close(got["scalar"], base["scalar"] / 2.5**2, scale=scale)
 
 
 def test_vmap_agrees_with_single_points():
