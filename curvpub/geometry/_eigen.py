@@ -37,7 +37,7 @@ def eigen(matrix: Array) -> tuple[Array, Array]:
 
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         a, vectors, count = carry
-        step = lambda _, pair: _rotate_all(*pair, half)
+        step = lambda _, pair: _rotate_all(pair[0], pair[1], half)
         a, vectors = jax.lax.fori_loop(0, 2 * half - 1, step, (a, vectors))
         return a, vectors, count + 1
 

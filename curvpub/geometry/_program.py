@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from curvpub.types import Array, DecoderFn
 
@@ -96,7 +97,7 @@ def bind(primitive: Any, params: dict[str, Any], args: Sequence[Any]) -> list[An
 
 def is_concrete(*values: Any) -> bool:
     """Whether no value is being traced."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, Tracer) for value in values)
 
 
 def trace(fun: DecoderFn, z: Array) -> Program | None:
