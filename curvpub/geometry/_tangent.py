@@ -37,8 +37,9 @@ class TangentSpace:
       tangents: of every operation of the decoder; None where it could not be read.
       metric: regularised `G [m, m]`.
       frame: `E [m, m]`, `E E^T = G^-1`.
-      rows: orthonormal tangent vectors, one a row, `[m, k]`.
+      rows: tangent vectors, one a row, orthonormal up to rounding, `[m, k]`.
       lowered: the same times the Gram matrix `[m, k]`.
+      correction: inverse of the inner products of `rows`, near the identity, `[m, m]`.
     """
 
     split: Split
@@ -47,10 +48,11 @@ class TangentSpace:
     frame: Array
     rows: Array
     lowered: Array
+    correction: Array
 
     def normal(self, w: Array) -> Array:
         """Normal parts of the rows of `w [n, k]`."""
-        return w - (w @ self.lowered.T) @ self.rows
+        return w - (w @ self.lowered.T @ self.correction) @ self.rows
 
     def inner(self, a: Array, b: Array) -> Array:
         """Inner products of the rows of `a` and `b [n, k]`: `[n]`."""
@@ -73,20 +75,25 @@ def tangent_space(
     split = isometric_split(fun, z, derivatives=derivatives)
     tangents = Tangents(split.program, split.cut, z) if keep and split.program else None
     jac = tangents.jacobian() if tangents else jax.jacfwd(split.head)(z).T
-    lowered = jac if split.gram is None else jac @ split.gram
-    plain = lowered @ jac.T
+    plain = _gram_lower(split, jac) @ jac.T
     metric = regularise_metric(plain, ridge)
     frame = metric_frame(metric)
     # Once more in the frame found: Cholesky on the Gram matrix squares the condition, and a second
     # pass restores orthogonality to rounding (Yamamoto et al., 2015, "CholeskyQR2").
-    rows, low = frame.T @ jac, frame.T @ lowered
-    again = low @ rows.T + frame.T @ (metric - plain) @ frame
-    correction = metric_frame(0.5 * (again + again.T))
+    rows = frame.T @ jac
+    lowered = _gram_lower(split, rows)
+    again = lowered @ rows.T + frame.T @ (metric - plain) @ frame
+    second = metric_frame(0.5 * (again + again.T))
     return TangentSpace(
         split=split,
         tangents=tangents,
         metric=metric,
-        frame=frame @ correction,
-        rows=correction.T @ rows,
-        lowered=correction.T @ low,
+        frame=frame @ second,
+        rows=rows,
+        lowered=lowered,
+        correction=second @ second.T,
     )
+
+
+def _gram_lower(split: Split, rows: Array) -> Array:
+    return rows if split.gram is None else rows @ split.gram
