@@ -180,7 +180,7 @@ def compare(ours: Method, other: Method, repeats: int) -> dict[str, Any]:
     pairs = []
     for _ in range(repeats):
         pairs.append((timed(ours.run, 1)[0], timed(other.run, 1)[0]))
-        if sum(map(sum, pairs)) > 15_000:  # slow ones: fewer runs
+        if len(pairs) >= 3 and sum(map(sum, pairs)) > 15_000:  # slow ones: fewer runs
             break
     return row | {
         "ours_ms": statistics.median(a for a, _ in pairs),
@@ -200,6 +200,9 @@ def timed(run: Callable[[], Any], count: int) -> list[float]:
     return times
 
 
+KEYS = ("what", "against", "decoder", "m", "d", "batch")
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One comparison."""
@@ -212,6 +215,11 @@ class Case:
     batch: int
     ours: Any
     other: Any  # a function of (fun, z), or "torch"
+
+    @property
+    def label(self) -> str:
+        """What `--only` looks for."""
+        return " ".join(str(getattr(self, key)) for key in KEYS)
 
 
 def cases(quick: bool) -> list[Case]:
@@ -266,8 +274,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any] | None:
         print(f"left out, {error.name} is not installed", file=sys.stderr)
         return None
     ours = method(case.ours, apply, args)
-    keys = ("what", "against", "decoder", "m", "d", "batch")
-    return {k: getattr(case, k) for k in keys} | compare(ours, other, repeats)
+    return {k: getattr(case, k) for k in KEYS} | compare(ours, other, repeats)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -289,13 +296,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="four small comparisons, 3 runs each")
     parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--only", default="", help="measure rows with this text again, for a file")
     parser.add_argument("--out", type=pathlib.Path, help="result file")
     parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
     options = parser.parse_args()
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
-    rows: list[dict[str, Any]] = []
     result = {
         "machine": options.machine,
         "backend": jax.default_backend(),
@@ -303,16 +310,29 @@ def main() -> None:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "dtype": "float32",
-        "rows": rows,
+        "rows": [],
     }
     name = f"geometry-{options.machine}{'-quick' if options.quick else ''}.json"
     out = options.out or pathlib.Path(__file__).parent / "results" / name
+    if options.only:  # each row is a run of its own: both methods alternate inside it
+        result["rows"] = json.loads(out.read_text())["rows"]
     for case in cases(options.quick):
+        if options.only not in case.label:
+            continue
         row = measure(case, 3 if options.quick else 7)
         if row:
-            rows.append(row)
+            put(result["rows"], row)
             print(json.dumps(row), flush=True)
             out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """Adds a row, in the place of an older measurement of the same."""
+    for i, old in enumerate(rows):
+        if all(old[key] == row[key] for key in KEYS):
+            rows[i] = row
+            return
+    rows.append(row)
 
 
 if __name__ == "__main__":
