@@ -135,7 +135,7 @@ def config_dict(**values: Any) -> ml_collections.ConfigDict:
     result.lock()
     for name, value in values.items():
         if isinstance(value, dict):
-            result[name].update(value)
+            typing.cast(Any, result[name]).update(value)
         else:
             result[name] = value
     return result

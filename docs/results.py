@@ -28,7 +28,8 @@ def table() -> str:
     audits = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json")}
     lines = [
         "| data | members, published, shadows | accuracy: raw, published "
-        "| classifier attacks: AUC, TPR at 1% FPR | release attacks: AUC, TPR at 1% FPR | minutes |",
+        "| classifier attacks: AUC, TPR at 1% FPR "
+        "| release attacks: AUC, TPR at 1% FPR | minutes |",
         "|---|---|---|---|---|---|",
     ]
     for name in sorted(audits, key=ORDER.index):

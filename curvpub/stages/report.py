@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from scipy import stats
 
 from curvpub import workspace
@@ -60,8 +59,6 @@ def report(run: Run) -> None:
     files.write_bytes(run.private / "report.html", page)
     files.write_json(run.private / "results.json", results)
     print(pages.terminal_table(results))
-    for line in results["warnings"]:
-        logging.warning("%s", line)
 
 
 def collect(
@@ -170,7 +167,7 @@ def owners_view(
         "records": rows[:_MOST_EXPOSED],
         "x": pool.x[index[order[:_MOST_EXPOSED]]],
         "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic),
+        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"])[0]),
         "csv": "records.csv",
         "table": table.getvalue(),
     }
