@@ -9,7 +9,6 @@ non-saturating loss with the R1 penalty.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -181,9 +180,7 @@ def bilevel_step(
     return state, {**metrics, **upper, **disc_metrics}
 
 
-def make_bilevel_step(
-    problem: Bilevel,
-) -> Callable[[BilevelState, Batch], tuple[BilevelState, Metrics]]:
+def make_bilevel_step(problem: Bilevel) -> jax.stages.Wrapped:
     """The jitted `step(state, batch) -> (state, metrics)`; the state passed in is donated."""
 
     def step(state: BilevelState, batch: Batch) -> tuple[BilevelState, Metrics]:

@@ -134,8 +134,9 @@ def config_dict(**values: Any) -> ml_collections.ConfigDict:
     result = ml_collections.ConfigDict(dataclasses.asdict(Config()))
     result.lock()
     for name, value in values.items():
-        if isinstance(value, dict):
-            typing.cast(Any, result[name]).update(value)
+        section = result.get(name)
+        if isinstance(value, dict) and isinstance(section, ml_collections.ConfigDict):
+            section.update(value)
         else:
             result[name] = value
     return result

@@ -49,7 +49,8 @@ KEEPERS = {
     "torch": (),
     # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.
     "tensorflow_datasets": ("data",),
-    "tqdm": ("runtime.progress",),
+    # curvpub.data.source: its bar must not start JAX, which `runtime.progress` imports.
+    "tqdm": ("runtime.progress", "data.source"),
 }
 
 
