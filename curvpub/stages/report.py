@@ -159,6 +159,7 @@ def owners_view(
     }
     order = np.argsort(-columns["exposure_raw"])
     rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
+    correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(columns))
     writer.writeheader()
@@ -167,7 +168,7 @@ def owners_view(
         "records": rows[:_MOST_EXPOSED],
         "x": pool.x[index[order[:_MOST_EXPOSED]]],
         "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"])[0]),
+        "spearman": float(np.asarray(correlation)[0]),
         "csv": "records.csv",
         "table": table.getvalue(),
     }

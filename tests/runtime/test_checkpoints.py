@@ -12,7 +12,6 @@ import pytest
 from curvpub.runtime import devices
 from curvpub.runtime.checkpoints import Checkpoints
 
-
 # What orbax was doing with a damaged file is reported when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
