@@ -19,8 +19,8 @@ from curvpub.release import bundle
 from curvpub.runtime import devices, files
 from curvpub.types import Dataset, Records
 
-# Code that cannot change what training and publication compute. (`data` can, but what it loads is in
-# the fingerprint itself.)
+# Code that cannot change what training and publication compute. (`data` can, but what it loads is
+# in the fingerprint itself.)
 _NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
 # Code of the audit that turns a shadow's signals into figures, which every report does anew.
 _FIGURES = ("resampling.py", "roc.py", "statistics.py", "summary.py")

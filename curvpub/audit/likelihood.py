@@ -90,8 +90,11 @@ def lira(
             _without(sides[1], np.where(member[k], two, one)),
         ]
         _recompute(moments, sides, scores, member, k)
+        inside, outside = moments
         for row in (k, k + 1):
-            result[row] = _score(scores[row], *moments, mode, variance, float(spread[k // 2]))
+            result[row] = _score(
+                scores[row], inside, outside, mode, variance, float(spread[k // 2])
+            )
     return result
 
 
