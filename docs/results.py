@@ -27,8 +27,9 @@ def table() -> str:
     """The README's table as Markdown."""
     audits = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json")}
     lines = [
-        "| data | members, published, shadows | accuracy: raw, published | classifier attacks: AUC, "
-        "TPR at 1% FPR | release attacks: AUC, TPR at 1% FPR | minutes |",
+        "| data | members, published, shadows | accuracy: raw, published "
+        "| classifier attacks: AUC, TPR at 1% FPR "
+        "| release attacks: AUC, TPR at 1% FPR | minutes |",
         "|---|---|---|---|---|---|",
     ]
     for name in sorted(audits, key=ORDER.index):
@@ -71,9 +72,7 @@ def take(run: pathlib.Path) -> None:
 
 
 def _accuracy(audit: dict, name: str) -> str:
-    row = next(
-        r for r in audit["utility"] if r["trained_on"] == name and r["scope"] == "game"
-    )
+    row = next(r for r in audit["utility"] if r["trained_on"] == name and r["scope"] == "game")
     half = 50 * (row["accuracy_high"] - row["accuracy_low"])
     return f"{100 * row['accuracy']:.1f} ± {half:.1f}%"
 

@@ -7,16 +7,11 @@ from curvpub.audit.game import Attacker, Signals, World, make_world, play, run_s
 from curvpub.audit.likelihood import exposure, lira, lira_target, logit_confidence
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.nearest import nearest_release_distance
-from curvpub.audit.statistics import (
-    auc,
-    clopper_pearson,
-    game_statistics,
-    mean_roc,
-    threshold_at_fpr,
-    tpr_at_fpr,
-)
+from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
+from curvpub.audit.statistics import clopper_pearson, delong, game_statistics
 from curvpub.audit.summary import (
     AttackResult,
+    OperatingPoint,
     attack_scores,
     attack_target,
     null_check,
@@ -27,6 +22,7 @@ from curvpub.audit.summary import (
 __all__ = [
     "AttackResult",
     "Attacker",
+    "OperatingPoint",
     "Signals",
     "World",
     "attack_scores",
@@ -34,6 +30,7 @@ __all__ = [
     "auc",
     "clopper_pearson",
     "complementary_pairs",
+    "delong",
     "exposure",
     "game_statistics",
     "lira",

@@ -6,7 +6,8 @@ is scored with its complementary partner left out as well (see `lira`), and with
 the IN and OUT spreads are separate and estimated from deviations within records.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from curvpub.types import Array
 # Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
 # own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
 _FLOOR = 1e-6
+# Share of a record's squared deviations below which what is left after subtraction is rounding.
+_CANCELLED = 1e-4
 
 
 def logit_confidence(log_probs: Array, y: Array) -> Array:
@@ -57,7 +60,8 @@ def lira(
     complementary partner. Leaving out k alone would give the answer away: a member of k then has
     one IN shadow fewer than a non-member, and its partner's score, always on the other side, would
     pull the OUT mean one way and the IN mean the other. With the pair out, every record has the
-    same numbers of IN and OUT shadows whatever it is in k.
+    same numbers of IN and OUT shadows whatever it is in k. Sums over all shadows are made once, and
+    each pair is taken out of them.
 
     Args:
       scores: any signal that tends to be higher for members, `[K, N]`.
@@ -75,11 +79,22 @@ def lira(
     """
     scores = check_scores(scores, member)
     _check_mode(mode, variance, member.shape[0] - 2)
+    sides = (_side(scores, member), _side(scores, ~member))
+    spread = _spread_without_pair(scores)
     result = np.empty_like(scores)
-    for k in range(scores.shape[0]):
-        rest = np.ones(scores.shape[0], bool)
-        rest[[k, k ^ 1]] = False
-        result[k] = _score(scores[k], scores[rest], member[rest], mode, variance)
+    for k in range(0, scores.shape[0], 2):
+        # Of the two shadows of a pair, one holds the record and the other does not.
+        one, two = scores[k], scores[k + 1]
+        moments = [
+            _without(sides[0], np.where(member[k], one, two)),
+            _without(sides[1], np.where(member[k], two, one)),
+        ]
+        _recompute(moments, sides, scores, member, k)
+        inside, outside = moments
+        for row in (k, k + 1):
+            result[row] = _score(
+                scores[row], inside, outside, mode, variance, float(spread[k // 2])
+            )
     return result
 
 
@@ -113,7 +128,8 @@ def lira_target(
         raise ValueError(
             f"target must be finite and of shape {scores.shape[1:]}, got shape {target.shape}"
         )
-    return _score(target, scores, member, mode, variance)
+    inside, outside = _side(scores, member), _side(scores, ~member)
+    return _score(target, inside, outside, mode, variance, float(np.std(scores)))
 
 
 def exposure(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -127,9 +143,10 @@ def exposure(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
     """
     scores = check_scores(scores, member)
     _check_mode("online", "global", member.shape[0])
-    mean_in, mean_out, std_in, std_out = _moments(scores, member, "global")
-    pooled = np.sqrt(0.5 * (np.square(std_in) + np.square(std_out)))
-    return (mean_in - mean_out) / pooled
+    inside, outside = _side(scores, member), _side(scores, ~member)
+    stds = [_std(side, "global", float(np.std(scores))) for side in (inside, outside)]
+    pooled = np.sqrt(0.5 * (np.square(stds[0]) + np.square(stds[1])))
+    return (inside.mean - outside.mean) / pooled
 
 
 def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -159,32 +176,69 @@ def _check_mode(mode: str, variance: str, usable: int) -> None:
         )
 
 
-def _moments(
-    scores: np.ndarray, member: np.ndarray, variance: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per-record means IN and OUT `[N]`, and standard deviations (`[N]`, or equal entries)."""
-    floor = max(_FLOOR * float(np.std(scores)), 1e-12)
-    means, stds = [], []
-    for side in (member, ~member):
-        count = side.sum(axis=0)
-        mean = np.where(side, scores, 0.0).sum(axis=0) / count
-        squares = np.where(side, np.square(scores - mean), 0.0).sum(axis=0)
-        if variance == "global":
-            freedom = int((count - 1).sum())
-            std = np.full(len(mean), np.sqrt(squares.sum() / freedom))
-        else:
-            std = np.sqrt(squares / (count - 1))
-        means.append(mean)
-        stds.append(np.maximum(std, floor))
-    return means[0], means[1], stds[0], stds[1]
+class _Side(NamedTuple):
+    """Each record's scores in the shadows that hold it, or in those that do not."""
+
+    count: np.ndarray  # [N]
+    mean: np.ndarray  # [N]
+    squares: np.ndarray  # [N] squared deviations from the mean, summed
+
+
+def _side(scores: np.ndarray, side: np.ndarray) -> _Side:
+    count = side.sum(axis=0)
+    mean = np.where(side, scores, 0.0).sum(axis=0) / count
+    squares = np.where(side, np.square(scores - mean), 0.0).sum(axis=0)
+    return _Side(count, mean, squares)
+
+
+def _without(side: _Side, score: np.ndarray) -> _Side:
+    """The side without one score of each record, `[N]` (Welford's update, backwards)."""
+    rest = side.count - 1
+    far = score - side.mean
+    squares = side.squares - np.square(far) * (side.count / rest)
+    return _Side(rest, side.mean - far / rest, np.maximum(squares, 0.0))
+
+
+def _recompute(
+    moments: list[_Side], sides: Sequence[_Side], scores: np.ndarray, member: np.ndarray, k: int
+) -> None:
+    """Sums anew, in place, where shadows k and k + 1 held nearly all of a record's squares."""
+    rest = np.delete(np.arange(len(scores)), [k, k + 1])
+    for index, holds in enumerate((member, ~member)):
+        lost = np.flatnonzero(moments[index].squares < _CANCELLED * sides[index].squares)
+        if len(lost):
+            anew = _side(scores[np.ix_(rest, lost)], holds[np.ix_(rest, lost)])
+            moments[index].mean[lost] = anew.mean
+            moments[index].squares[lost] = anew.squares
+
+
+def _spread_without_pair(scores: np.ndarray) -> np.ndarray:
+    """Standard deviation of all scores but a pair's, for each pair, `[K / 2]`."""
+    centred = scores - scores.mean()
+    sums = centred.reshape(len(scores) // 2, -1)
+    count = centred.size - sums.shape[1]
+    mean = (centred.sum() - sums.sum(axis=1)) / count
+    square = (np.square(centred).sum() - np.square(sums).sum(axis=1)) / count
+    return np.sqrt(np.maximum(square - np.square(mean), 0.0))
+
+
+def _std(side: _Side, variance: str, spread: float) -> np.ndarray:
+    """Standard deviation of each record, `[N]`, at least a trifle of the spread of all scores."""
+    if variance == "global":
+        freedom = int((side.count - 1).sum())
+        std = np.full(len(side.mean), np.sqrt(side.squares.sum() / freedom))
+    else:
+        std = np.sqrt(side.squares / (side.count - 1))
+    return np.maximum(std, max(_FLOOR * spread, 1e-12))
 
 
 def _score(
-    target: np.ndarray, scores: np.ndarray, member: np.ndarray, mode: str, variance: str
+    target: np.ndarray, inside: _Side, outside: _Side, mode: str, variance: str, spread: float
 ) -> np.ndarray:
-    mean_in, mean_out, std_in, std_out = _moments(scores, member, variance)
-    far_out = (target - mean_out) / std_out
+    std_out = _std(outside, variance, spread)
+    far_out = (target - outside.mean) / std_out
     if mode == "offline":
         return far_out
-    far_in = (target - mean_in) / std_in
+    std_in = _std(inside, variance, spread)
+    far_in = (target - inside.mean) / std_in
     return 0.5 * (np.square(far_out) - np.square(far_in)) + np.log(std_out) - np.log(std_in)

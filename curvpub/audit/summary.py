@@ -1,12 +1,12 @@
 """From signals to figures: every attack on the game and on the release itself."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from curvpub.audit import likelihood, statistics
+from curvpub.audit import likelihood, roc, statistics
 from curvpub.audit.membership import complementary_pairs
 
 _MANY_SHADOWS = 64  # from here on a variance per record is worth estimating (arXiv 2112.03570)
@@ -14,6 +14,29 @@ _EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
 
 ATTACKS = ("loss_threshold", "lira", "lira_offline", "nearest", "nearest_calibrated")
 """Attacks on the classifier trained on the release, then on the release itself."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Members found at a given rate of false accusations.
+
+    Attributes:
+      fpr: the false-positive rate asked for.
+      nonmembers: non-members that it is counted on, of one shadow or of the release.
+      tpr: true-positive rate, with its interval; in the game at the exact `fpr`, on this release at
+        a threshold that shadows alone have set. None where `fpr` allows not even one of the
+        non-members: then no TPR can be told from any other.
+      realised_fpr: this release: the rate that the threshold really had, with its interval.
+    """
+
+    fpr: float
+    nonmembers: int
+    tpr: float | None = None
+    tpr_low: float | None = None
+    tpr_high: float | None = None
+    realised_fpr: float | None = None
+    realised_fpr_low: float | None = None
+    realised_fpr_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,10 +48,7 @@ class AttackResult:
       attack: one of `ATTACKS`.
       scope: `game` (mean over shadows) or `this release`.
       auc: area under the ROC curve, with its interval.
-      tpr: true-positive rate, with its interval; in the game at the exact `fpr`, on this release at
-        a threshold that shadows alone have set.
-      fpr: the false-positive rate asked for.
-      realised_fpr: this release: the rate that the threshold really had, with its interval.
+      points: operating points, in the order that they were asked for.
     """
 
     publisher: str
@@ -37,13 +57,7 @@ class AttackResult:
     auc: float
     auc_low: float
     auc_high: float
-    tpr: float
-    tpr_low: float
-    tpr_high: float
-    fpr: float
-    realised_fpr: float | None = None
-    realised_fpr_low: float | None = None
-    realised_fpr_high: float | None = None
+    points: tuple[OperatingPoint, ...]
 
 
 def attack_scores(signals: Mapping[str, np.ndarray], member: np.ndarray) -> dict[str, np.ndarray]:
@@ -103,22 +117,27 @@ def summarise_game(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    fpr: float,
+    fprs: Sequence[float],
     bootstrap: int,
     confidence: float,
     seed: int,
 ) -> AttackResult:
     """An attack's figures in the game; see `statistics.game_statistics` for the intervals."""
     found = statistics.game_statistics(
-        scores, member, fpr=fpr, bootstrap=bootstrap, confidence=confidence, seed=seed
+        scores, member, fprs=fprs, bootstrap=bootstrap, confidence=confidence, seed=seed
     )
+    nonmembers = int((~member).sum(axis=1).min())
     return AttackResult(
         publisher=publisher,
         attack=attack,
         scope="game",
         **_interval("auc", found.auc),
-        **_interval("tpr", found.tpr),
-        fpr=fpr,
+        points=tuple(
+            OperatingPoint(
+                fpr=fpr, nonmembers=nonmembers, **({} if tpr is None else _interval("tpr", tpr))
+            )
+            for fpr, tpr in zip(fprs, found.tpr, strict=True)
+        ),
     )
 
 
@@ -130,10 +149,8 @@ def summarise_release(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    fpr: float,
-    bootstrap: int,
+    fprs: Sequence[float],
     confidence: float,
-    seed: int,
 ) -> AttackResult:
     """An attack's figures on one release, thresholds set on shadows alone.
 
@@ -147,51 +164,44 @@ def summarise_release(
       target_member: who is in it, bool `[N]`.
       scores: the attack's scores in the game, `[K, N]`, which set the threshold.
       member: the game's membership, bool `[K, N]`.
-      fpr: false-positive rate that the threshold aims at. A shadow is scored against two shadows
+      fprs: false-positive rates that the thresholds aim at. A shadow is scored against two shadows
         fewer than the release, so with few shadows the realised rate tends to lie a little below.
-      bootstrap: resamples of members and of non-members, for the AUC.
-      confidence: coverage of the intervals; Clopper-Pearson for the rates.
-      seed: seed of the resampling.
+      confidence: coverage of the intervals: Clopper-Pearson for the rates, DeLong for the AUC.
 
     Raises:
       ValueError: members or settings are unfit.
     """
-    statistics.check_settings(fpr=fpr, bootstrap=bootstrap, confidence=confidence)
+    statistics.check_settings(fprs=fprs, confidence=confidence)
     target_member = np.asarray(target_member, bool)
     if target.shape != target_member.shape or target_member.all() or not target_member.any():
         raise ValueError(
             f"target {target.shape} needs members and non-members, got {int(target_member.sum())} "
             f"members of {target_member.size}"
         )
-    threshold = statistics.threshold_at_fpr(scores[~member], fpr)
-    hit = target > threshold
-    tpr, realised = (
-        statistics.clopper_pearson(int(hit[side].sum()), int(side.sum()), confidence=confidence)
-        for side in (target_member, ~target_member)
-    )
-    rng = np.random.default_rng(seed)
-    drawn = np.ones((1 + bootstrap, len(target)))
-    for side in (target_member, ~target_member):
-        count = int(side.sum())
-        drawn[1:, side] = rng.multinomial(count, np.full(count, 1 / count), size=bootstrap)
-    area = statistics.auc_rows(target, target_member, drawn)
-    tail = 100 * 0.5 * (1 - confidence)
-    low, high = np.percentile(area[1:], [tail, 100 - tail])
+    nonmembers = int((~target_member).sum())
+    outside, points = scores[~member], []
+    for fpr in fprs:
+        found = {}
+        if statistics.resolvable(fpr, nonmembers):
+            hit = target > roc.threshold_at_fpr(outside, fpr)
+            for name, side in (("tpr", target_member), ("realised_fpr", ~target_member)):
+                count = int(hit[side].sum()), int(side.sum())
+                exact = statistics.clopper_pearson(*count, confidence=confidence)
+                found |= _interval(name, exact)
+        points.append(OperatingPoint(fpr=fpr, nonmembers=nonmembers, **found))
     return AttackResult(
         publisher=publisher,
         attack=attack,
         scope="this release",
-        **_interval("auc", statistics.Interval(float(area[0]), float(low), float(high))),
-        **_interval("tpr", tpr),
-        fpr=fpr,
-        **_interval("realised_fpr", realised),
+        **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
+        points=tuple(points),
     )
 
 
 def null_check(
     signals: Mapping[str, np.ndarray],
     *,
-    fpr: float,
+    fprs: Sequence[float] = (),
     bootstrap: int,
     confidence: float,
     seed: int,
@@ -202,7 +212,7 @@ def null_check(
 
     Args:
       signals: the game's signals, each `[K, N]`.
-      fpr: false-positive rate.
+      fprs: false-positive rates.
       bootstrap: resamples.
       confidence: coverage of the intervals.
       seed: seed of the wrong matrix and of the resampling.
@@ -211,13 +221,11 @@ def null_check(
     wrong = complementary_pairs(
         np.random.default_rng([seed, 3]), num_shadows=shadows, num_records=records
     )
+    options = {"fprs": fprs, "bootstrap": bootstrap, "confidence": confidence, "seed": seed}
     return [
-        summarise_game(
-            "null", name, scores, wrong, fpr=fpr, bootstrap=bootstrap, confidence=confidence,
-            seed=seed,
-        )
+        summarise_game("null", name, scores, wrong, **options)
         for name, scores in attack_scores(signals, wrong).items()
-    ]  # fmt: skip
+    ]
 
 
 def _variance(member: np.ndarray) -> Literal["per_record", "global"]:

@@ -28,6 +28,7 @@ def environment() -> jinja2.Environment:
     result.filters["number"] = wording.number
     result.globals["ATTACKS"] = wording.ATTACKS
     result.globals["figure"] = wording.with_interval
+    result.globals["rate"] = wording.rate
     return result
 
 
@@ -41,13 +42,16 @@ def make_card(metadata: dict[str, Any]) -> str:
     released = int(metadata["sizes"]["released"])
     schema = metadata["schema"]
     figures = metadata.get("audit", {}) | metadata
+    attacks = wording.in_order(figures.get("attacks", []))
     page = environment().get_template("README.md")
     return page.render(
         meta=metadata,
         schema=schema,
         released=released,
         size=next((word for limit, word in _SIZES if released < limit), "n>1M"),
-        attacks=wording.in_order(figures.get("attacks", [])),
+        attacks=attacks,
+        points=wording.shown_points(attacks),
+        not_resolvable=wording.not_resolvable(attacks),
         utility=figures.get("utility", []),
     )
 

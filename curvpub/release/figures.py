@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from curvpub.release.histogram import suppressed_histogram
-from curvpub.release.wording import SHORT_ATTACKS, in_order, share
+from curvpub.release.wording import SHORT_ATTACKS, in_order, share, shown_points
 
 __all__ = ["curvature_histogram", "exposure_before_after", "interval_chart", "roc_loglog"]
 __all__ += ["risk_scatter", "suppressed_histogram", "training_curves"]
@@ -57,11 +57,11 @@ def plain(text: object, *, limit: int = 24) -> str:
 
 
 def interval_chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """AUC and TPR of every attack with intervals, raw beside published.
+    """AUC, and TPR at each operating point, of every attack with intervals, raw beside published.
 
     Args:
-      rows: `attacks` of the results: publisher, attack, scope, fpr, and auc, tpr with `_low` and
-        `_high`.
+      rows: `attacks` of the results: publisher, attack, scope, auc with `_low` and `_high`, and
+        points. A point that no row has a figure for gets no panel.
 
     Raises:
       ValueError: there are no rows.
@@ -69,11 +69,18 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
     if not rows:
         raise ValueError("rows=[]: there is no attack to draw")
     keys = list(dict.fromkeys((r["attack"], r["scope"]) for r in in_order(rows)))
-    figure, (left, right) = new_figure(9.2, 1.3 + 0.52 * len(keys), 1, 2)
-    for axes, name in ((left, "auc"), (right, "tpr")):
-        for row in rows:
-            place = keys.index((row["attack"], row["scope"]))
-            _interval(axes, row, name, place + (0.14 if row["publisher"] == "published" else -0.14))
+    shown = shown_points(rows)
+    figure, (left, *others) = new_figure(
+        5.0 + 4.2 * len(shown), 1.3 + 0.52 * len(keys), 1, 1 + len(shown)
+    )
+    for row in rows:
+        place = keys.index((row["attack"], row["scope"]))
+        place += 0.14 if row["publisher"] == "published" else -0.14
+        _interval(left, row, "auc", row["publisher"], place)
+        for axes, index in zip(others, shown, strict=True):
+            if row["points"][index]["tpr"] is not None:
+                _interval(axes, row["points"][index], "tpr", row["publisher"], place)
+    for axes in (left, *others):
         axes.set_ylim(len(keys) - 0.5, -0.5)
         axes.grid(axis="x", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -81,12 +88,13 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> bytes:
     left.axvline(0.5, color=_GREY, linestyle=":", zorder=0)
     left.set_xlabel("AUC of the attack (0.5 = guessing)")
     left.set_xlim(min(0.45, *(float(r["auc_low"]) - 0.02 for r in rows)), 1.02)
-    fpr = float(rows[0]["fpr"])
-    right.set_yticks(range(len(keys)), [""] * len(keys))
-    right.axvline(fpr, color=_GREY, linestyle=":", zorder=0)
-    right.set_xscale("log")
-    right.set_xlim(fpr / 5, 1.15)
-    right.set_xlabel(f"TPR at {share(fpr)} FPR, log axis (dotted = guessing)")
+    for axes, index in zip(others, shown, strict=True):
+        fpr = float(rows[0]["points"][index]["fpr"])
+        axes.set_yticks(range(len(keys)), [""] * len(keys))
+        axes.axvline(fpr, color=_GREY, linestyle=":", zorder=0)
+        axes.set_xscale("log")
+        axes.set_xlim(fpr / 5, 1.15)
+        axes.set_xlabel(f"TPR at {share(fpr)} FPR, log axis (dotted = guessing)")
     _legend(figure, {r["publisher"] for r in rows})
     return to_png(figure)
 
@@ -212,8 +220,7 @@ def risk_scatter(
     return to_png(figure)
 
 
-def _interval(axes: Axes, row: Mapping[str, Any], name: str, height: float) -> None:
-    publisher = row["publisher"]
+def _interval(axes: Axes, row: Mapping[str, Any], name: str, publisher: str, height: float) -> None:
     floor = float(row["fpr"]) / 5 if name == "tpr" else -np.inf
     value, low, high = (max(float(row[name + end]), floor) for end in ("", "_low", "_high"))
     color = COLORS.get(publisher, "black")

@@ -5,9 +5,11 @@
 - `name`, `created`, `machine`, `mode` (`resampled` or `aligned`): text; `config`: nested dict.
 - `sizes`: `pool`, `members`, `test`, `released`.
 - `attacks`: rows with `publisher` (`raw`, `published`), `attack` (a key of `wording.ATTACKS`),
-  `scope` (`game`: over all shadows; `this release`: the release itself), `auc`, `tpr`, each with
-  `_low` and `_high`, and `fpr`, at which `tpr` is taken. Rows of `this release` also have
-  `realised_fpr` with `_low` and `_high`: what the threshold set on shadows gave.
+  `scope` (`game`: over all shadows; `this release`: the release itself), `auc` with `_low` and
+  `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
+  `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
+  `this release` also have `realised_fpr` with `_low` and `_high`: what the threshold set on shadows
+  gave.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -102,19 +104,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
         "",
     ]
     if results["attacks"]:
-        at = wording.share(results["attacks"][0]["fpr"])
-        head = ["attack", "measured on", "publisher", "AUC", f"TPR at {at} FPR"]
-        rows = [
-            [
-                wording.SHORT_ATTACKS.get(r["attack"], r["attack"]),
-                r["scope"],
-                r["publisher"],
-                wording.with_interval(r, "auc"),
-                wording.with_interval(r, "tpr", percent=True),
-            ]
-            for r in wording.in_order(results["attacks"])
-        ]
-        lines += [*_align([head, *rows]), ""]
+        lines += _attack_tables(wording.in_order(results["attacks"]))
     if results["utility"]:
         rows = [
             [r["trained_on"], r["scope"], wording.with_interval(r, "accuracy", percent=True)]
@@ -127,6 +117,30 @@ def terminal_table(results: Mapping[str, Any]) -> str:
     lines += wording.verdict(results)[1][:1]
     lines.append("Empirical: measured against the attacks above, no (epsilon, delta) guarantee.")
     return "\n".join(lines) + "\n"
+
+
+def _attack_tables(attacks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """AUC and the first operating point; the other points in a table of their own, for width."""
+    shown = wording.shown_points(attacks)
+    head = ["attack", "measured on", "publisher"]
+    names = [
+        [wording.SHORT_ATTACKS.get(r["attack"], r["attack"]), r["scope"], r["publisher"]]
+        for r in attacks
+    ]
+    lines = []
+    for with_auc, places in ((True, shown[:1]), (False, shown[1:])):
+        if not with_auc and not places:
+            continue
+        columns = ["AUC"] * with_auc
+        columns += [f"TPR at {wording.share(attacks[0]['points'][i]['fpr'])} FPR" for i in places]
+        rows = [
+            [*name, *([wording.with_interval(r, "auc")] * with_auc)]
+            + [wording.rate(r["points"][i]) for i in places]
+            for name, r in zip(names, attacks, strict=True)
+        ]
+        lines += [*_align([[*head, *columns], *rows]), ""]
+    missing = wording.not_resolvable(attacks)
+    return [*lines, *missing, ""] if missing else lines
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -173,6 +187,7 @@ def _render(
     owner: Mapping[str, Any] | None,
 ) -> str:
     grade, sentences = wording.verdict(results)
+    attacks = wording.in_order(results["attacks"])
     return (
         card.environment()
         .get_template("report.html")
@@ -184,7 +199,9 @@ def _render(
             owner=owner,
             grade=grade,
             sentences=sentences,
-            attacks=_attack_rows(wording.in_order(results["attacks"])),
+            attacks=_attack_rows(attacks),
+            points=wording.shown_points(attacks),
+            not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),
             machine=_flat({"": results["machine"]}),
         )

@@ -42,6 +42,32 @@ def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -
     return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
 
 
+def rate(point: Mapping[str, Any]) -> str:
+    """The TPR of an operating point with its interval, or why there is none.
+
+    Args:
+      point: one of a row's `points`.
+    """
+    if point["tpr"] is None:
+        return f"not resolvable with {point['nonmembers']} non-members"
+    return with_interval(point, "tpr", percent=True)
+
+
+def shown_points(attacks: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Which operating points have a figure in any row, by their place in `points`."""
+    count = max((len(r["points"]) for r in attacks), default=0)
+    found = ({i for i, p in enumerate(r["points"]) if p["tpr"] is not None} for r in attacks)
+    some = set().union(*found)
+    return [i for i in range(count) if i in some]
+
+
+def not_resolvable(attacks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each operating point that no row has a figure for."""
+    shown = shown_points(attacks)
+    points = [p for r in attacks[:1] for i, p in enumerate(r["points"]) if i not in shown]
+    return [f"TPR at {share(p['fpr'])} FPR: {rate(p)}." for p in points]
+
+
 def share(value: float) -> str:
     """A share such as a false positive rate, as short as it can be: `1%`, `0.1%`."""
     return f"{100 * value:.3g}%"
@@ -102,12 +128,16 @@ def _judge(
     """Grades the strongest figure of any attack, by fixed limits that the page states.
 
     A single release says less than the game, so what was measured on it (`single`) counts by the
-    low end of its interval: it can make the grade worse, where it is sure to.
+    low end of its interval: it can make the grade worse, where it is sure to. So do operating
+    points beyond the first, which rest on few false accusations.
     """
     auc = max([r["auc"] for r in rows] + [r["auc_low"] for r in single])
-    lifts = [r["tpr"] / r["fpr"] for r in rows] + [r["tpr_low"] / _false(r) for r in single]
-    lift = max(lifts)
-    above = any(r["auc_low"] > 0.5 or r["tpr_low"] > _false(r) for r in [*rows, *single])
+    first = [p for r in rows for p in _points(r)[:1]]
+    every = [p for r in [*rows, *single] for p in _points(r)]
+    lifts = [p["tpr"] / p["fpr"] for p in first] + [p["tpr_low"] / _false(p) for p in every]
+    lift = max(lifts, default=0.0)
+    above = any(r["auc_low"] > 0.5 for r in [*rows, *single])
+    above = above or any(p["tpr_low"] > _false(p) for p in every)
     if not above:
         return "good", "No attack that was run does measurably better than guessing."
     if auc < 0.55 and lift < 3:
@@ -119,19 +149,34 @@ def _judge(
     return "bad", "This release does not hide who is in the private data."
 
 
-def _false(row: Mapping[str, Any]) -> float:
-    """The false positive rate that a TPR may have been bought with."""
-    return max(row["fpr"], row.get("realised_fpr") or 0.0)
+def _points(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A row's operating points that have a figure."""
+    return [p for p in row["points"] if p["tpr"] is not None]
+
+
+def _false(point: Mapping[str, Any]) -> float:
+    """The false positive rate that a TPR may have been bought with, or that guessing reads.
+
+    An empirical ROC curve is read at the right end of its step, where guessing has a TPR of
+    `(a + 1) / (n + 1)`, a the false positives that n non-members allow.
+    """
+    count = point["nonmembers"]
+    guess = (int(point["fpr"] * count + 1e-9) + 1) / (count + 1)
+    return max(point["fpr"], guess, point.get("realised_fpr") or 0.0)
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> str:
     auc = max(rows, key=lambda r: r["auc"])
-    tpr = max(rows, key=lambda r: r["tpr"])
+    text = f"the best attack ({_short(auc)}) reaches an AUC of {with_interval(auc, 'auc')}"
+    found = [r for r in rows if _points(r)]
+    if not found:
+        return text + "."
+    tpr = max(found, key=lambda r: _points(r)[0]["tpr"])
+    point = _points(tpr)[0]
     finder = "it" if auc["attack"] == tpr["attack"] else f"the best at few mistakes ({_short(tpr)})"
     return (
-        f"the best attack ({_short(auc)}) reaches an AUC of {with_interval(auc, 'auc')}; {finder} "
-        f"finds {with_interval(tpr, 'tpr', percent=True)} of the members while accusing "
-        f"{share(tpr['fpr'])} of the non-members."
+        f"{text}; {finder} finds {rate(point)} of the members while accusing "
+        f"{share(point['fpr'])} of the non-members."
     )
 
 

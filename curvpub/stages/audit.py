@@ -43,7 +43,7 @@ def audit(run: Run) -> None:
     world = game.make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     world = devices.replicate(run.mesh, world)
     member = design(run)
-    began = time.perf_counter()
+    began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
     raw = RawPublisher(schema=run.dataset.schema)
     releases = {"raw": raw(run.key, run.members), "published": found[0]}
     publishers: dict[str, Publisher] = {"raw": raw, "published": run.publisher}
@@ -51,7 +51,8 @@ def audit(run: Run) -> None:
         folder = files.private_folder(_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
         _play(run, name, publisher, attacker, world, member, folder)
-    train.add_timing(run, "audit", time.perf_counter() - began)
+    compiled = train.timings(run).get("audit: compile", 0.0) - compiled
+    train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
 
 def make_attacker(run: Run) -> game.Attacker:

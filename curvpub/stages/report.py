@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import likelihood, statistics, summary
+from curvpub.audit import likelihood, roc, statistics, summary
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
@@ -23,6 +22,7 @@ from curvpub.types import Release
 from curvpub.workspace import Run
 
 _MOST_EXPOSED = 40  # records shown one by one to the owner
+_STRICT_FPR = 0.001  # shown as well, where the non-members are enough for it
 _SEED = 7  # of the bootstrap; fixed, so that a report can be made again
 
 
@@ -60,8 +60,6 @@ def report(run: Run) -> None:
     files.write_bytes(run.private / "report.html", page)
     files.write_json(run.private / "results.json", results)
     print(pages.terminal_table(results))
-    for line in results["warnings"]:
-        logging.warning("%s", line)
 
 
 def collect(
@@ -73,16 +71,26 @@ def collect(
     exposure: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """All aggregate figures of a run as one JSON-able dict; safe to publish."""
+    fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
     attacks, roc = [], []
     for name, o in observed.items():
         scores = summary.attack_scores(o.shadows, member)
         target = summary.attack_target(o.target, o.shadows, member)
         for attack in summary.ATTACKS:
-            attacks.append(summary.summarise_game(name, attack, scores[attack], member, **options))
+            attacks.append(
+                summary.summarise_game(name, attack, scores[attack], member, fprs=fprs, **options)
+            )
             attacks.append(
                 summary.summarise_release(
-                    name, attack, target[attack], run.member, scores[attack], member, **options
+                    name,
+                    attack,
+                    target[attack],
+                    run.member,
+                    scores[attack],
+                    member,
+                    fprs=fprs,
+                    confidence=run.config.audit.confidence,
                 )
             )
             roc.append(_curve(name, attack, scores[attack], member))
@@ -162,6 +170,7 @@ def owners_view(
     }
     order = np.argsort(-columns["exposure_raw"])
     rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
+    correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(columns))
     writer.writeheader()
@@ -170,7 +179,7 @@ def owners_view(
         "records": rows[:_MOST_EXPOSED],
         "x": pool.x[index[order[:_MOST_EXPOSED]]],
         "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic),
+        "spearman": float(np.asarray(correlation)[0]),
         "csv": "records.csv",
         "table": table.getvalue(),
     }
@@ -218,10 +227,14 @@ def machine(run: Run) -> str:
     return f"{devices.describe(run.mesh)}, {os.cpu_count()} cores, {versions}"
 
 
+def operating_points(fpr: float) -> tuple[float, ...]:
+    """False-positive rates of the report: the configured one, and a strict one below it."""
+    return (fpr, _STRICT_FPR) if fpr > _STRICT_FPR else (fpr,)
+
+
 def _options(run: Run) -> dict[str, Any]:
     settings = run.config.audit
     return {
-        "fpr": settings.fpr,
         "bootstrap": settings.bootstrap,
         "confidence": settings.confidence,
         "seed": _SEED,
@@ -231,7 +244,7 @@ def _options(run: Run) -> dict[str, Any]:
 def _curve(name: str, attack: str, scores: np.ndarray, member: np.ndarray) -> dict[str, Any]:
     nonmembers = int((~member[0]).sum())
     grid = np.unique(np.concatenate([np.geomspace(1 / nonmembers, 1, 60), [1.0]]))
-    tpr = statistics.mean_roc(scores, member, grid)
+    tpr = roc.mean_roc(scores, member, grid)
     return {"publisher": name, "attack": attack, "fpr": grid.tolist(), "tpr": tpr.tolist()}
 
 

@@ -22,7 +22,7 @@ from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices
 from curvpub.types import Release
 
-OPTIONS = {"fpr": 0.1, "bootstrap": 100, "confidence": 0.99, "seed": 0}
+OPTIONS = {"fprs": (0.1,), "bootstrap": 100, "confidence": 0.99, "seed": 0}
 
 
 def test_signals_have_their_shapes(raw_signals):
@@ -58,7 +58,7 @@ def test_every_attack_is_blind_to_a_publisher_that_ignores_its_data(constant_sig
         found = summarise_game("constant", attack, score, member, **OPTIONS)
         assert found.auc_low <= 0.5 <= found.auc_high, found
         # 30 non-members: a guess reaches (3 + 1) / 31 at 10%, see `tpr_at_fpr`.
-        assert found.tpr_low <= 4 / 31 <= found.tpr_high, found
+        assert found.points[0].tpr_low <= 4 / 31 <= found.points[0].tpr_high, found
         assert found.auc_low > 0.35
         assert found.auc_high < 0.65
 
@@ -83,7 +83,8 @@ def test_raw_data_are_an_open_book(raw_signals, member):
         assert np.isfinite(scores[attack]).all()
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert (found.auc, found.auc_low, found.auc_high) == (1.0, 1.0, 1.0)
-        assert (found.tpr, found.tpr_low, found.tpr_high) == (1.0, 1.0, 1.0)
+        point = found.points[0]
+        assert (point.tpr, point.tpr_low, point.tpr_high) == (1.0, 1.0, 1.0)
     for attack in ("loss_threshold", "lira"):
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc_low > 0.5, found
@@ -103,12 +104,13 @@ def test_raw_release_on_top_of_the_game(raw_signals, member, attacker, world, sc
     assert tuple(against) == ATTACKS
     for attack in ATTACKS:
         row = summarise_release(
-            "raw", attack, against[attack], inside, scores[attack], member, **OPTIONS
-        )
+            "raw", attack, against[attack], inside, scores[attack], member,
+            fprs=(0.1,), confidence=0.99,
+        )  # fmt: skip
         assert row.auc == pytest.approx(auc(against[attack], inside))
         if attack.startswith("nearest"):
             assert row.auc == 1.0
-            assert row.tpr == 1.0
+            assert row.points[0].tpr == 1.0
 
 
 def test_resume_equals_the_uninterrupted_run(run_game, constant_publisher, attacker, member, world):

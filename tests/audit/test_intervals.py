@@ -1,18 +1,26 @@
 """The game's intervals, by simulation, and what summaries refuse."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from curvpub.audit import (
+    auc,
     complementary_pairs,
+    delong,
     game_statistics,
     lira,
+    resampling,
+    summarise_game,
     summarise_release,
     threshold_at_fpr,
+    tpr_at_fpr,
 )
-from curvpub.audit.statistics import Interval
+from curvpub.audit.roc import rank
+from curvpub.audit.statistics import Interval, auc_influence
 
 FPR = 0.05
 
@@ -58,9 +66,9 @@ def test_game_intervals_cover(draw):
         member = complementary_pairs(rng, num_shadows=16, num_records=100)
         scores = draw(rng, member)
         found.append(
-            game_statistics(scores, member, fpr=FPR, bootstrap=60, confidence=0.95, seed=seed)
+            game_statistics(scores, member, fprs=[FPR], bootstrap=60, confidence=0.95, seed=seed)
         )
-    found = np.array(found)  # [games, (auc, tpr), (value, low, high)]
+    found = np.array([(f.auc, *f.tpr) for f in found])  # [games, (auc, tpr), (value, low, high)]
     truth = found[:, :, 0].mean(axis=0)
     covered = ((found[:, :, 1] <= truth) & (truth <= found[:, :, 2])).mean(axis=0)
     assert (covered > 0.915).all(), covered
@@ -75,14 +83,14 @@ def test_estimate_is_the_mean_over_shadows():
     rng = np.random.default_rng(1)
     member = complementary_pairs(rng, num_shadows=8, num_records=60)
     scores = unequal(rng, member)
-    found = game_statistics(scores, member, fpr=FPR, bootstrap=20, confidence=0.95, seed=0)
+    found = game_statistics(scores, member, fprs=[FPR], bootstrap=20, confidence=0.95, seed=0)
     expected = np.mean([roc_auc_score(m, s) for s, m in zip(scores, member, strict=True)])
     assert found.auc.value == pytest.approx(expected, abs=1e-12)
-    for interval in found:
+    for interval in (found.auc, *found.tpr):
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
-    again = game_statistics(scores, member, fpr=FPR, bootstrap=20, confidence=0.95, seed=0)
+    again = game_statistics(scores, member, fprs=[FPR], bootstrap=20, confidence=0.95, seed=0)
     assert found == again
-    wider = game_statistics(scores, member, fpr=FPR, bootstrap=20, confidence=0.99, seed=0)
+    wider = game_statistics(scores, member, fprs=[FPR], bootstrap=20, confidence=0.99, seed=0)
     assert wider.auc.low < found.auc.low
     assert wider.auc.high > found.auc.high
 
@@ -90,9 +98,9 @@ def test_estimate_is_the_mean_over_shadows():
 def test_a_perfect_attack_has_a_finite_interval():
     member = complementary_pairs(np.random.default_rng(2), num_shadows=6, num_records=40)
     found = game_statistics(
-        member.astype(float), member, fpr=FPR, bootstrap=20, confidence=0.95, seed=0
+        member.astype(float), member, fprs=[FPR], bootstrap=20, confidence=0.95, seed=0
     )
-    assert found == (Interval(1.0, 1.0, 1.0), Interval(1.0, 1.0, 1.0))
+    assert found == (Interval(1.0, 1.0, 1.0), (Interval(1.0, 1.0, 1.0),))
 
 
 def release_figures(rng, separation, *, pool=400, fpr=FPR):
@@ -102,7 +110,7 @@ def release_figures(rng, separation, *, pool=400, fpr=FPR):
     target = separation * inside + rng.normal(size=pool)
     figures = summarise_release(
         "published", "lira", target, inside, scores, member,
-        fpr=fpr, bootstrap=100, confidence=0.95, seed=0,
+        fprs=[fpr], confidence=0.95,
     )  # fmt: skip
     return figures, threshold_at_fpr(scores[~member], fpr)
 
@@ -117,11 +125,12 @@ def test_release_figures_cover():
     area = np.full(250, stats.norm.cdf(0.5**0.5))
     true, false = stats.norm.sf(np.array(thresholds) - 1), stats.norm.sf(thresholds)
     for name, truth in (("auc", area), ("tpr", true), ("realised_fpr", false)):
-        low = np.array([getattr(r, f"{name}_low") for r in rows])
-        high = np.array([getattr(r, f"{name}_high") for r in rows])
-        value = np.array([getattr(r, name) for r in rows])
+        holders = rows if name == "auc" else [r.points[0] for r in rows]
+        value, low, high = (
+            np.array([getattr(r, name + end) for r in holders]) for end in ("", "_low", "_high")
+        )
         assert ((low <= value) & (value <= high)).all()
-        # 95% less three standard errors, for the percentile bootstrap; Clopper-Pearson gives more.
+        # 95% less three standard errors, for DeLong; Clopper-Pearson gives more.
         assert ((low <= truth) & (truth <= high)).mean() > 0.91, name
         assert abs(np.mean(value - truth)) < 4 * np.std(value - truth) / 250**0.5, name
 
@@ -133,32 +142,122 @@ def test_threshold_never_sees_the_release():
     scores = rng.normal(size=member.shape)
     inside = np.arange(200) < 100
     target = rng.normal(size=200)
-    options = {"fpr": FPR, "bootstrap": 10, "confidence": 0.95, "seed": 0}
+    options = {"fprs": [FPR], "confidence": 0.95}
     one = summarise_release("raw", "lira", target, inside, scores, member, **options)
     two = summarise_release("raw", "lira", target + 10, inside, scores, member, **options)
     assert two.auc == one.auc
-    assert (two.tpr, two.realised_fpr) == (1.0, 1.0)
+    assert (two.points[0].tpr, two.points[0].realised_fpr) == (1.0, 1.0)
     # Who is in the release changes what is counted, never the threshold.
     three = summarise_release("raw", "lira", target, ~inside, scores, member, **options)
-    assert (three.tpr, three.realised_fpr) == (one.realised_fpr, one.tpr)
+    swapped, first = three.points[0], one.points[0]
+    assert (swapped.tpr, swapped.realised_fpr) == (first.realised_fpr, first.tpr)
 
 
 def test_bad_settings():
     rng = np.random.default_rng(5)
     member = complementary_pairs(rng, num_shadows=6, num_records=20)
     scores = rng.normal(size=member.shape)
-    good = {"fpr": 0.1, "bootstrap": 10, "confidence": 0.95, "seed": 0}
+    release = {"fprs": [0.1], "confidence": 0.95}
+    good = release | {"bootstrap": 10, "seed": 0}
     for name, value, message in [
-        ("fpr", 1.5, r"fpr=1.5 must lie in \[0, 1\]"),
+        ("fprs", [0.1, 1.5], r"fpr=1.5 must lie in \[0, 1\]"),
         ("bootstrap", 1, "bootstrap=1 must be at least 2"),
         ("confidence", 1.0, "confidence=1.0 must lie between 0 and 1"),
     ]:
         options = good | {name: value}
         with pytest.raises(ValueError, match=message):
             game_statistics(scores, member, **options)
-        with pytest.raises(ValueError, match=message):
-            summarise_release("raw", "lira", scores[0], member[0], scores, member, **options)
+        if name in release:
+            options = release | {name: value}
+            with pytest.raises(ValueError, match=message):
+                summarise_release("raw", "lira", scores[0], member[0], scores, member, **options)
     with pytest.raises(ValueError, match="2 shadows give no interval"):
         game_statistics(scores[:2], member[:2], **good)
     with pytest.raises(ValueError, match="needs members and non-members, got 20 members of 20"):
-        summarise_release("raw", "lira", scores[0], np.ones(20, bool), scores, member, **good)
+        summarise_release("raw", "lira", scores[0], np.ones(20, bool), scores, member, **release)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 3])
+@pytest.mark.parametrize("window", [(6.0, 12), (0.0, 1)])  # the second is left by many resamples
+def test_resampled_rates_are_the_plain_bootstrap(levels, window, monkeypatch):
+    """The windowed bootstrap ranks nothing anew, and yet is the bootstrap to rounding."""
+    monkeypatch.setattr(resampling, "_SPREAD", window[0])
+    monkeypatch.setattr(resampling, "_MARGIN", window[1])
+    monkeypatch.setattr(resampling, "_BLOCK", 1000)  # several blocks
+    rng = np.random.default_rng(6)
+    member = complementary_pairs(rng, num_shadows=6, num_records=150)
+    scores = rng.normal(size=member.shape) + np.array([0, 0, 1, 1, 9, 9])[:, None] * member
+    scores = np.round(scores * levels) / levels if levels else scores
+    scores[0] = 0.0  # all tied
+    scores[1] = np.where(member[1], np.inf, scores[1])  # an open book
+    fprs = (0.0, 0.01, 0.05, 0.3, 1.0)
+    rankings = [rank(s, m) for s, m in zip(scores, member, strict=True)]
+    found = resampling.resampled_tpr(rankings, member, fprs, bootstrap=20, seed=1)
+    drawn = np.random.default_rng(1)
+    for b in range(20):
+        weights = np.bincount(drawn.integers(0, 150, 150), minlength=150)
+        expected = [
+            [tpr_at_fpr(s, m, f, weights) for f in fprs]
+            for s, m in zip(scores, member, strict=True)
+        ]
+        np.testing.assert_allclose(found[:, :, b], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+def test_influence_is_the_slope_of_the_auc(levels):
+    """The weighted AUC's derivative by a record's weight, and DeLong's formula by hand."""
+    rng = np.random.default_rng(7)
+    member = rng.random(80) < 0.4
+    score = rng.normal(size=80) + member
+    score = np.round(score * levels) if levels else score
+    influence, area = auc_influence(rank(score, member), member)
+    assert area == pytest.approx(auc(score, member), abs=1e-14)
+    step, ones = 1e-5, np.ones(80)
+    for i in range(80):
+        up, down = (auc(score, member, ones + e * (np.arange(80) == i)) for e in (step, -step))
+        count = member.sum() if member[i] else (~member).sum()
+        slope = influence[i] * np.sqrt(1 - 1 / count)  # without the correction for a small count
+        assert slope == pytest.approx((up - down) / (2 * step), abs=1e-9)
+    wins = (score[member][:, None] > score[~member]) + 0.5 * (
+        score[member][:, None] == score[~member]
+    )
+    variance = wins.mean(1).var(ddof=1) / member.sum() + wins.mean(0).var(ddof=1) / (~member).sum()
+    assert np.square(influence).sum() == pytest.approx(variance, rel=1e-12)
+
+
+@pytest.mark.parametrize(("count", "separation"), [(40, 0.0), (40, 2.0), (200, 1.0)])
+def test_delong_covers(count, separation):
+    """1,000 releases with half members; a coverage of 95% has a standard error of 0.7%."""
+    rng = np.random.default_rng(8)
+    member = np.arange(count) < count // 2
+    truth = stats.norm.cdf(separation / 2**0.5)
+    found = [delong(rng.normal(size=count) + separation * member, member) for _ in range(1000)]
+    covered = np.mean([low <= truth <= high for _, low, high in found])
+    assert 0.93 <= covered <= 0.98
+    assert all(0 <= low <= value <= high <= 1 for value, low, high in found)
+
+
+def test_a_rate_that_no_count_supports_is_none():
+    rng = np.random.default_rng(9)
+    member = complementary_pairs(rng, num_shadows=6, num_records=198)
+    scores = rng.normal(size=member.shape) + member
+    options = {"bootstrap": 20, "confidence": 0.95, "seed": 0}
+    found = game_statistics(scores, member, fprs=(0.01, 0.05, 0.011), **options)
+    assert found.tpr[0] is None  # 0.99 of 99 non-members
+    assert found.tpr[2] is not None
+    alone = game_statistics(scores, member, fprs=(0.05,), **options)
+    assert (found.auc, found.tpr[1]) == (alone.auc, alone.tpr[0])
+    target = scores[0], member[0]
+    rows = [
+        summarise_game("raw", "lira", scores, member, fprs=(0.05, 0.01), **options),
+        summarise_release(
+            "raw", "lira", *target, scores, member, fprs=(0.05, 0.01), confidence=0.95
+        ),
+    ]
+    for row in rows:
+        shown, hidden = row.points
+        assert (shown.fpr, shown.nonmembers) == (0.05, 99)
+        assert shown.tpr_low <= shown.tpr <= shown.tpr_high
+        nothing = {k for k, v in dataclasses.asdict(hidden).items() if v is None}
+        assert nothing == {n + e for n in ("tpr", "realised_fpr") for e in ("", "_low", "_high")}
+        assert (hidden.fpr, hidden.nonmembers) == (0.01, 99)

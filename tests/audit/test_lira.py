@@ -68,6 +68,21 @@ def test_matches_naive_loop(mode, variance):
 
 
 @pytest.mark.parametrize(("mode", "variance"), MODES)
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_outliers_leave_no_rounding_behind(mode, variance, size):
+    """A pair that holds nearly all of a record's squares: subtracting it would cancel."""
+    scores, member = planted(6, shadows=10, records=30)
+    rng = np.random.default_rng(6)
+    for record in range(0, 30, 2):
+        scores[rng.integers(10), record] += size * rng.normal()
+    found = lira(scores, member, mode=mode, variance=variance)
+    for k in range(10):
+        rest = [j for j in range(10) if j // 2 != k // 2]
+        expected = naive_score(scores[k], scores[rest], member[rest], mode, variance)
+        np.testing.assert_allclose(found[k], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("mode", "variance"), MODES)
 def test_target_matches_naive_loop(mode, variance):
     scores, member = planted(1)
     target = planted(2)[0][0]

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from curvpub.audit import auc, clopper_pearson, mean_roc, threshold_at_fpr, tpr_at_fpr
-from curvpub.audit.statistics import auc_rows
+from curvpub.audit.roc import placements, rank
 
 RATES = [0.0, 0.001, 0.01, 0.05, 0.29, 0.5, 1.0]
 
@@ -32,6 +32,18 @@ def test_auc_is_invariant_and_antisymmetric():
     score, member = sample(0, levels=4)
     assert auc(np.exp(3 * score), member) == auc(score, member)
     assert auc(-score, member) == pytest.approx(1 - auc(score, member), abs=1e-14)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 4])
+def test_placements_are_shares_of_won_comparisons(levels):
+    score, member = sample(3, levels=levels)
+    found = placements(rank(score, member), member)
+    for i, (own, inside) in enumerate(zip(score, member, strict=True)):
+        other = score[member != inside]
+        won = (other < own) if inside else (other > own)
+        assert found[i] == pytest.approx(won.mean() + (other == own).mean() / 2, abs=1e-13)
+    for side in (member, ~member):
+        assert found[side].mean() == pytest.approx(auc(score, member), abs=1e-13)
 
 
 def naive_tpr(score, member, fpr):
@@ -63,8 +75,6 @@ def test_weights_are_repetitions():
             tpr_at_fpr(*many, fpr), abs=1e-13
         )
     assert auc(score, member, weights) == pytest.approx(auc(*many), abs=1e-13)
-    rows = auc_rows(score, member, np.stack([np.ones(len(score)), weights]))
-    np.testing.assert_allclose(rows, [auc(score, member), auc(*many)], atol=1e-13)
 
 
 def test_one_of_a_hundred_counts_as_one_percent():

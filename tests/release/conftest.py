@@ -64,9 +64,12 @@ def table_test(table_release):
 
 
 def _attack(publisher, attack, scope, auc, tpr, **more):
-    row = {"publisher": publisher, "attack": attack, "scope": scope, "fpr": 0.01}
+    row = {"publisher": publisher, "attack": attack, "scope": scope}
     row |= {"auc": auc, "auc_low": auc - 0.012, "auc_high": min(auc + 0.012, 1.0)}
-    return row | {"tpr": tpr, "tpr_low": 0.8 * tpr, "tpr_high": min(1.25 * tpr, 1.0)} | more
+    point = {"fpr": 0.01, "nonmembers": 674, "tpr": tpr, "tpr_low": 0.8 * tpr}
+    point |= {"tpr_high": min(1.25 * tpr, 1.0)} | more
+    none = {"fpr": 0.001, "nonmembers": 674, "tpr": None, "tpr_low": None, "tpr_high": None}
+    return row | {"points": [point, none]}
 
 
 def _attacks():

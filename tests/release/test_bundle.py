@@ -79,11 +79,13 @@ def test_sha256sum_agrees(tmp_path, table_release, table_schema):
 def test_update_adds_audit(tmp_path, image_release, image_schema):
     folder = tmp_path / "release"
     write(folder, image_release, image_schema)
-    attack = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.612, "tpr": 0.034}
+    attack = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.612}
+    point = {"fpr": 0.01, "nonmembers": 500, "tpr": 0.034}
+    strict = {"fpr": 0.001, "nonmembers": 500, "tpr": None}
     bundle.update_release(
         folder,
         files={"audit.json": "{}", "report.html": b"<p>", "pictures/a.png": b"x"},
-        metadata={"attacks": [attack | {"fpr": 0.01}], "utility": []},
+        metadata={"attacks": [attack | {"points": [point, strict]}], "utility": []},
     )
     bundle.verify_release(folder)
     content = bundle.read_metadata(folder)
@@ -93,7 +95,9 @@ def test_update_adds_audit(tmp_path, image_release, image_schema):
     assert (folder / "report.html").read_bytes() == b"<p>"
     text = (folder / "README.md").read_text()
     assert "0.612" in text
-    assert "3.4%" in text
+    assert "TPR at 1% FPR |\n|---|---|---|---|---|\n| raw" in text
+    assert "| 0.612 | 3.4% |\n" in text
+    assert "\n\nTPR at 0.1% FPR: not resolvable with 500 non-members.\n" in text
     assert "not been audited" not in text
     back = bundle.read_release(folder, image_schema)
     np.testing.assert_array_equal(back.x, image_release.x)
@@ -169,8 +173,9 @@ def test_audited_says_what_is_there(tmp_path, table_release, table_schema):
     write(folder, table_release, table_schema)
     with pytest.raises(ValueError, match=r"audit\.json is absent"):
         bundle.update_release(folder, files={}, metadata={"audited": True})
-    row = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.7312, "tpr": 0.5}
-    metadata = {"audited": True, "audit": {"attacks": [row | {"fpr": 0.01}]}}
+    row = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.7312}
+    point = {"fpr": 0.01, "nonmembers": 500, "tpr": 0.5}
+    metadata = {"audited": True, "audit": {"attacks": [row | {"points": [point]}]}}
     bundle.update_release(folder, files={"audit.json": "{}"}, metadata=metadata)
     assert bundle.read_metadata(folder)["audited"] is True
     assert "0.731" in (folder / "README.md").read_text()

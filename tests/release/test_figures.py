@@ -36,10 +36,16 @@ def test_interval_chart_shows_figures(results):
     moved[3]["auc"] = 0.75
     assert differ(chart, figures.interval_chart(moved))
     moved = [dict(r) for r in rows]
-    moved[3]["tpr"] = 0.3
+    moved[3]["points"] = [rows[3]["points"][0] | {"tpr": 0.3}, rows[3]["points"][1]]
     assert differ(chart, figures.interval_chart(moved))
-    zero = [dict(r, tpr=0.0, tpr_low=0.0, tpr_high=0.004) for r in rows]
+    none = {"tpr": 0.0, "tpr_low": 0.0, "tpr_high": 0.004}
+    zero = [dict(r, points=[r["points"][0] | none]) for r in rows]
     assert differ(chart, figures.interval_chart(zero))
+    # A point that can't be resolved has no panel; one that some row resolves has.
+    first = figures.interval_chart([dict(r, points=r["points"][:1]) for r in rows])
+    assert not differ(chart, first)
+    strict = [dict(r, points=[r["points"][0], r["points"][1] | none]) for r in rows[:3]] + rows[3:]
+    assert pixels(figures.interval_chart(strict)).shape[1] > pixels(chart).shape[1]
 
 
 def test_roc_shows_curves(results):

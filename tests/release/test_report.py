@@ -86,6 +86,8 @@ def test_public_page(results, parts):
         "publish.copies",
         "null game",
         "real FPR 1.2% [0.6, 2.1]",
+        "TPR at 1%, published",
+        "TPR at 0.1% FPR: not resolvable with 674 non-members.",
     ):
         assert words in page.text, words
     assert "PRIVATE" not in page.text
@@ -218,25 +220,60 @@ def test_terminal_table(results):
     ],
 )
 def test_grades(results, auc, tpr, grade):
-    row = {"publisher": "published", "attack": "lira", "scope": "game", "fpr": 0.01}
+    point = {"fpr": 0.01, "nonmembers": 2000, "tpr": tpr}
+    point |= {"tpr_low": 0.8 * tpr, "tpr_high": 1.2 * tpr}
+    row = {"publisher": "published", "attack": "lira", "scope": "game", "points": [point]}
     row |= {"auc": auc, "auc_low": auc - 0.01, "auc_high": auc + 0.01}
-    row |= {"tpr": tpr, "tpr_low": 0.8 * tpr, "tpr_high": 1.2 * tpr}
     assert wording.verdict(results | {"attacks": [row]})[0] == grade
     # A release of its own that is surely worse makes the grade worse; an unsure one does not.
     worse = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.9}
     assert wording.verdict(results | {"attacks": [row, worse]})[0] == "bad"
-    unsure = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.4, "tpr_low": 0.0}
+    unsure = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.4}
+    unsure["points"] = [point | {"tpr_low": 0.0}]
     assert wording.verdict(results | {"attacks": [row, unsure]})[0] == grade
 
 
 def test_a_loose_threshold_is_no_lift(results):
-    row = {"publisher": "published", "attack": "lira", "scope": "game", "fpr": 0.01}
+    point = {"fpr": 0.01, "nonmembers": 2000, "tpr": 0.02, "tpr_low": 0.015, "tpr_high": 0.025}
+    row = {"publisher": "published", "attack": "lira", "scope": "game", "points": [point]}
     row |= {"auc": 0.52, "auc_low": 0.51, "auc_high": 0.53}
-    row |= {"tpr": 0.02, "tpr_low": 0.015, "tpr_high": 0.025}
-    single = row | {"scope": "this release", "tpr": 0.06, "tpr_low": 0.04, "realised_fpr": 0.05}
+    loose = point | {"tpr": 0.06, "tpr_low": 0.04, "realised_fpr": 0.05}
+    single = row | {"scope": "this release", "points": [loose]}
     assert wording.verdict(results | {"attacks": [row, single]})[0] == "good"
-    single["realised_fpr"] = 0.01
+    loose["realised_fpr"] = 0.01
     assert wording.verdict(results | {"attacks": [row, single]})[0] == "fair"
+
+
+def test_strict_points_count_by_the_low_end(results):
+    """One false positive in 2,000 reads as a lift of 10; it makes a grade only where it is sure."""
+    first = {"fpr": 0.01, "nonmembers": 2000, "tpr": 0.012, "tpr_low": 0.008, "tpr_high": 0.016}
+    strict = {"fpr": 0.001, "nonmembers": 2000, "tpr": 0.01, "tpr_low": 0.001, "tpr_high": 0.019}
+    row = {"publisher": "published", "attack": "lira", "scope": "game"}
+    row |= {"auc": 0.5, "auc_low": 0.49, "auc_high": 0.51, "points": [first, strict]}
+    grade, sentences = wording.verdict(results | {"attacks": [row]})
+    assert grade == "good"
+    assert "measurably better" in sentences[0]
+    strict["tpr_low"] = 0.009  # guessing reads 3 / 2001
+    assert wording.verdict(results | {"attacks": [row]})[0] == "fair"
+    none = {"tpr": None, "tpr_low": None, "tpr_high": None}
+    row["points"] = [first | none, strict | none]
+    grade, sentences = wording.verdict(results | {"attacks": [row]})
+    assert grade == "good"
+    assert "of the members" not in sentences[1]
+
+
+def test_what_no_count_supports_is_said(results):
+    text = report.terminal_table(results)
+    assert "TPR at 0.1% FPR: not resolvable with 674 non-members." in text
+    assert text.count("TPR at") == 2
+    mixed = copy.deepcopy(results)
+    mixed["attacks"][0]["points"][1] |= {"tpr": 0.004, "tpr_low": 0.002, "tpr_high": 0.006}
+    lines = report.terminal_table(mixed).splitlines()
+    assert max(map(len, lines)) <= 90
+    assert sum("0.4% [0.2, 0.6]" in line for line in lines) == 1
+    assert sum("not resolvable with 674 non-members" in line for line in lines) == 11
+    assert " 0.0%" not in "\n".join(lines)
+    assert wording.not_resolvable([]) == wording.shown_points([]) == []
 
 
 def test_rows_are_sorted(results):
