@@ -289,6 +289,12 @@ def validate(config: Config) -> None:
     ):
         if value < 2 or value % 2:
             raise ValueError(f"{name}={value!r} must be even and at least 2: it comes in pairs")
+    product = config.lower.step_size * config.lower.proximity
+    if product >= 2:  # the step overshoots the pull back to the clean code, and diverges
+        raise ValueError(
+            f"lower.step_size={config.lower.step_size!r} times "
+            f"lower.proximity={config.lower.proximity!r} is {product:g} and must be below 2"
+        )
     for name, widths in (
         ("model.hidden", config.model.hidden),
         ("model.disc_hidden", config.model.disc_hidden),
