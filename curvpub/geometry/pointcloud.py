@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub.geometry import _eigen
 from curvpub.geometry._tangent import precise
 from curvpub.geometry.metric import metric_frame, metric_solve
 from curvpub.types import Array
@@ -109,9 +108,9 @@ def pointcloud_curvature(
 ) -> QuadricFit:
     """Curvature of the quadric fitted by least squares to the neighbours of every point.
 
-    Tangent coordinates t are the first principal components of the neighbours; all ambient
-    coordinates are regressed on `(1, t, t t^T)`, and the curvature of that polynomial map is taken
-    at the point itself.
+    Tangent coordinates t are the first principal components of the neighbours, held fixed under
+    differentiation. All ambient coordinates are regressed on `(1, t, t t^T)`, and the curvature of
+    that polynomial map is taken at the point itself.
 
     Args:
       points: `[n, D]`.
@@ -140,8 +139,7 @@ def _fit(steps: Array, dim: int) -> QuadricFit:
     radius = jnp.sqrt(jnp.max(jnp.sum(jnp.square(steps), axis=1)))
     x = jnp.concatenate([jnp.zeros((1, steps.shape[1]), steps.dtype), steps / radius])
     mean = jnp.mean(x, axis=0)[None, :]
-    values, vectors = _eigen.eigen((x - mean) @ (x - mean).T)
-    t = vectors[:, -dim:] * jnp.sqrt(jnp.maximum(values[-dim:], 0.0))[None, :]
+    t = _principal_coordinates(x - mean, dim)
     t = t - t[:1]  # the point itself at the origin of the chart
     i, j = jnp.triu_indices(dim)
     half = jnp.where(i == j, 0.5, 1.0).astype(x.dtype)
@@ -164,6 +162,23 @@ def _fit(steps: Array, dim: int) -> QuadricFit:
         norm_squared=jnp.sum(jnp.square(form)) / radius**2,
         residual=radius * jnp.sqrt(jnp.mean(jnp.sum(jnp.square(off), axis=1))),
     )
+
+
+def _principal_coordinates(x: Array, dim: int) -> Array:
+    """Coordinates `[k, dim]` of centred rows on their first principal components, by iteration.
+
+    Variance across a manifold is of the order of the radius squared of that along it, so a few
+    steps of subspace iteration give the tangent space; curvature does not depend on the chart, and
+    derivatives hold it fixed.
+    """
+    start = jax.random.normal(jax.random.key(0), (x.shape[1], dim), x.dtype)
+
+    def step(basis: Array, _: None) -> tuple[Array, None]:
+        image = x.T @ (x @ basis)
+        return image @ metric_frame(image.T @ image), None
+
+    basis, _ = jax.lax.scan(step, start, None, length=8)
+    return x @ jax.lax.stop_gradient(basis)
 
 
 def _check(points: Array, num_neighbours: int, dim: int, block: int) -> None:
