@@ -85,7 +85,7 @@ def _worst(audit: dict, attacks: tuple[str, ...]) -> str:
         if r["publisher"] == "published" and r["scope"] == "game" and r["attack"] in attacks
     ]
     area = max(rows, key=lambda r: r["auc"])
-    rate = max(rows, key=lambda r: r["tpr"])
+    rate = max((r["points"][0] for r in rows), key=lambda p: p["tpr"])
     return (
         f"{area['auc']:.3f} [{area['auc_low']:.3f}, {area['auc_high']:.3f}], "
         f"{100 * rate['tpr']:.1f}% [{100 * rate['tpr_low']:.1f}, {100 * rate['tpr_high']:.1f}]"
