@@ -3,27 +3,41 @@
 Takes any `Publisher`, and names none.
 """
 
-from curvpub.audit.game import Attacker, Signals, World, make_world, play, run_shadow
-from curvpub.audit.likelihood import exposure, lira, lira_target, logit_confidence
+from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.game import play, run_shadow
+from curvpub.audit.likelihood import exposure, lira, lira_target
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.nearest import nearest_release_distance
+from curvpub.audit.observers import (
+    Attacker,
+    ClassifierObserver,
+    NearestObserver,
+    Observer,
+    standard_attacker,
+)
+from curvpub.audit.rmia import rmia, rmia_target
 from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
+from curvpub.audit.signals import logit_confidence, modified_entropy
 from curvpub.audit.statistics import clopper_pearson, delong, game_statistics
 from curvpub.audit.summary import (
     AttackResult,
     OperatingPoint,
-    attack_scores,
-    attack_target,
     null_check,
     summarise_game,
     summarise_release,
 )
+from curvpub.audit.world import World, make_world
 
 __all__ = [
+    "ATTACKS",
+    "REGISTRY",
+    "Attack",
     "AttackResult",
     "Attacker",
+    "ClassifierObserver",
+    "NearestObserver",
+    "Observer",
     "OperatingPoint",
-    "Signals",
     "World",
     "attack_scores",
     "attack_target",
@@ -38,10 +52,14 @@ __all__ = [
     "logit_confidence",
     "make_world",
     "mean_roc",
+    "modified_entropy",
     "nearest_release_distance",
     "null_check",
     "play",
+    "rmia",
+    "rmia_target",
     "run_shadow",
+    "standard_attacker",
     "summarise_game",
     "summarise_release",
     "threshold_at_fpr",

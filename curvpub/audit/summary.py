@@ -1,19 +1,13 @@
 """From signals to figures: every attack on the game and on the release itself."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from curvpub.audit import likelihood, roc, statistics
+from curvpub.audit import roc, statistics
+from curvpub.audit.attacks import TITLES, Signals, attack_scores
 from curvpub.audit.membership import complementary_pairs
-
-_MANY_SHADOWS = 64  # from here on a variance per record is worth estimating (arXiv 2112.03570)
-_EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
-
-ATTACKS = ("loss_threshold", "lira", "lira_offline", "nearest", "nearest_calibrated")
-"""Attacks on the classifier trained on the release, then on the release itself."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +39,8 @@ class AttackResult:
 
     Attributes:
       publisher: `raw` or `published`.
-      attack: one of `ATTACKS`.
+      attack: name of the attack.
+      title: what it is called on pages.
       scope: `game` (mean over shadows) or `this release`.
       auc: area under the ROC curve, with its interval.
       points: operating points, in the order that they were asked for.
@@ -53,62 +48,12 @@ class AttackResult:
 
     publisher: str
     attack: str
+    title: str
     scope: str
     auc: float
     auc_low: float
     auc_high: float
     points: tuple[OperatingPoint, ...]
-
-
-def attack_scores(signals: Mapping[str, np.ndarray], member: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of every attack in every shadow.
-
-    Args:
-      signals: `confidence`, `log_prob` and `distance`, each `[K, N]`.
-      member: membership in complementary pairs, bool `[K, N]`.
-
-    Returns:
-      Attack name to `[K, N]`, higher = more likely a member.
-    """
-    variance = _variance(member)
-    closeness = _closeness(signals["distance"])
-    confidence = signals["confidence"]
-    return {
-        "loss_threshold": np.asarray(signals["log_prob"], np.float64),
-        "lira": likelihood.lira(confidence, member, variance=variance),
-        "lira_offline": likelihood.lira(confidence, member, mode="offline", variance=variance),
-        "nearest": closeness,
-        "nearest_calibrated": likelihood.lira(closeness, member, variance=variance),
-    }
-
-
-def attack_target(
-    target: Mapping[str, np.ndarray], signals: Mapping[str, np.ndarray], member: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Scores of every attack on one further run, calibrated on all shadows.
-
-    Args:
-      target: the run's signals, each `[N]`.
-      signals: the shadows' signals, each `[K, N]`.
-      member: the shadows' membership, bool `[K, N]`.
-
-    Returns:
-      Attack name to `[N]`.
-    """
-    variance = _variance(member)
-    closeness = _closeness(signals["distance"])
-    confidence = signals["confidence"]
-    own = _closeness(target["distance"])
-    against = likelihood.lira_target
-    return {
-        "loss_threshold": np.asarray(target["log_prob"], np.float64),
-        "lira": against(target["confidence"], confidence, member, variance=variance),
-        "lira_offline": against(
-            target["confidence"], confidence, member, mode="offline", variance=variance
-        ),
-        "nearest": own,
-        "nearest_calibrated": against(own, closeness, member, variance=variance),
-    }
 
 
 def summarise_game(
@@ -130,6 +75,7 @@ def summarise_game(
     return AttackResult(
         publisher=publisher,
         attack=attack,
+        title=TITLES.get(attack, attack),
         scope="game",
         **_interval("auc", found.auc),
         points=tuple(
@@ -192,6 +138,7 @@ def summarise_release(
     return AttackResult(
         publisher=publisher,
         attack=attack,
+        title=TITLES.get(attack, attack),
         scope="this release",
         **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
         points=tuple(points),
@@ -199,7 +146,8 @@ def summarise_release(
 
 
 def null_check(
-    signals: Mapping[str, np.ndarray],
+    signals: Signals,
+    member: np.ndarray,
     *,
     fprs: Sequence[float] = (),
     bootstrap: int,
@@ -211,13 +159,14 @@ def null_check(
     A figure away from 0.5 here means that the audit itself leaks membership into its scores.
 
     Args:
-      signals: the game's signals, each `[K, N]`.
+      signals: the game's signals.
+      member: its membership, whose shape the wrong one has.
       fprs: false-positive rates.
       bootstrap: resamples.
       confidence: coverage of the intervals.
       seed: seed of the wrong matrix and of the resampling.
     """
-    shadows, records = signals["distance"].shape
+    shadows, records = member.shape
     wrong = complementary_pairs(
         np.random.default_rng([seed, 3]), num_shadows=shadows, num_records=records
     )
@@ -226,14 +175,6 @@ def null_check(
         summarise_game("null", name, scores, wrong, **options)
         for name, scores in attack_scores(signals, wrong).items()
     ]
-
-
-def _variance(member: np.ndarray) -> Literal["per_record", "global"]:
-    return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
-
-
-def _closeness(distance: np.ndarray) -> np.ndarray:
-    return -np.log(np.asarray(distance, np.float64) + _EPSILON)
 
 
 def _interval(name: str, interval: statistics.Interval) -> dict[str, float]:

@@ -4,7 +4,7 @@
 
 - `name`, `created`, `machine`, `mode` (`resampled` or `aligned`): text; `config`: nested dict.
 - `sizes`: `pool`, `members`, `test`, `released`.
-- `attacks`: rows with `publisher` (`raw`, `published`), `attack` (a key of `wording.ATTACKS`),
+- `attacks`: rows with `publisher` (`raw`, `published`), `attack` and its `title`,
   `scope` (`game`: over all shadows; `this release`: the release itself), `auc` with `_low` and
   `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
   `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
@@ -212,9 +212,10 @@ def _attack_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per attack and scope, with the row of each publisher or None."""
     keys = dict.fromkeys((r["attack"], r["scope"]) for r in rows)
     found = {(r["attack"], r["scope"], r["publisher"]): r for r in rows}
+    titles = {r["attack"]: r["title"] for r in rows}
     return [
         {
-            "name": wording.ATTACKS.get(attack, attack),
+            "name": titles[attack],
             "scope": scope,
             "raw": found.get((attack, scope, "raw")),
             "published": found.get((attack, scope, "published")),

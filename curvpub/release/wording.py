@@ -3,23 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ATTACKS = {
-    "loss_threshold": "Loss threshold, on a model trained on it",
-    "lira": "LiRA (online), on a model trained on it",
-    "lira_offline": "LiRA (offline), on a model trained on it",
-    "nearest": "Nearest published record",
-    "nearest_calibrated": "Nearest published record, calibrated over shadows",
-}
-"""Names of the attacks, by their key in the results."""
-
 SHORT_ATTACKS = {
     "loss_threshold": "loss threshold",
+    "modified_entropy": "modified entropy",
+    "loss_calibrated": "calibrated loss",
     "lira": "LiRA online",
     "lira_offline": "LiRA offline",
+    "rmia": "RMIA online",
+    "rmia_offline": "RMIA offline",
+    "label_only": "label only",
     "nearest": "nearest record",
     "nearest_calibrated": "nearest, calibrated",
 }
-"""The same for charts and the terminal."""
+"""Names of the attacks for charts and the terminal; pages take each row's `title`."""
 
 
 def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 
 from curvpub import workspace
 from curvpub.audit import likelihood, roc, statistics, summary
+from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
@@ -77,9 +78,9 @@ def collect(
     options = _options(run)
     attacks, roc = [], []
     for name, o in observed.items():
-        scores = summary.attack_scores(o.shadows, member)
-        target = summary.attack_target(o.target, o.shadows, member)
-        for attack in summary.ATTACKS:
+        scores = attack_scores(o.shadows, member)
+        target = attack_target(o.target, o.shadows, member)
+        for attack in scores:
             attacks.append(
                 summary.summarise_game(name, attack, scores[attack], member, fprs=fprs, **options)
             )
@@ -96,7 +97,7 @@ def collect(
                 )
             )
             roc.append(_curve(name, attack, scores[attack], member))
-    null = summary.null_check(observed["published"].shadows, **options)
+    null = summary.null_check(observed["published"].shadows, member, **options)
     rows = [dataclasses.asdict(a) for a in attacks]
     results = {
         "name": run.config.name,

@@ -64,7 +64,7 @@ def table_test(table_release):
 
 
 def _attack(publisher, attack, scope, auc, tpr, **more):
-    row = {"publisher": publisher, "attack": attack, "scope": scope}
+    row = {"publisher": publisher, "attack": attack, "title": attack.title(), "scope": scope}
     row |= {"auc": auc, "auc_low": auc - 0.012, "auc_high": min(auc + 0.012, 1.0)}
     point = {"fpr": 0.01, "nonmembers": 674, "tpr": tpr, "tpr_low": 0.8 * tpr}
     point |= {"tpr_high": min(1.25 * tpr, 1.0)} | more
