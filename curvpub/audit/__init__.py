@@ -7,11 +7,18 @@ from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, atta
 from curvpub.audit.game import play, run_shadow
 from curvpub.audit.likelihood import exposure, lira, lira_target
 from curvpub.audit.membership import complementary_pairs
-from curvpub.audit.nearest import nearest_release_distance
+from curvpub.audit.nearest import (
+    log_density,
+    nearest_release_distance,
+    neighbour_agreement,
+    top_one_rate,
+)
 from curvpub.audit.observers import (
     Attacker,
     ClassifierObserver,
+    DensityObserver,
     NearestObserver,
+    NeighbourObserver,
     Observer,
     standard_attacker,
 )
@@ -35,7 +42,9 @@ __all__ = [
     "AttackResult",
     "Attacker",
     "ClassifierObserver",
+    "DensityObserver",
     "NearestObserver",
+    "NeighbourObserver",
     "Observer",
     "OperatingPoint",
     "World",
@@ -49,11 +58,13 @@ __all__ = [
     "game_statistics",
     "lira",
     "lira_target",
+    "log_density",
     "logit_confidence",
     "make_world",
     "mean_roc",
     "modified_entropy",
     "nearest_release_distance",
+    "neighbour_agreement",
     "null_check",
     "play",
     "rmia",
@@ -63,5 +74,6 @@ __all__ = [
     "summarise_game",
     "summarise_release",
     "threshold_at_fpr",
+    "top_one_rate",
     "tpr_at_fpr",
 ]

@@ -142,6 +142,20 @@ REGISTRY = (
         "distance",
         _closeness,
     ),
+    calibrated_attack(
+        "neighbours",
+        "Label of the nearest published records, calibrated over shadows",
+        "agreement",
+        _plain,
+        variance="global",  # few values where published labels are hard
+    ),
+    threshold_attack("density", "Density ratio (DOMIAS)", "density_ratio", _plain),
+    calibrated_attack(
+        "density_calibrated",
+        "Density ratio (DOMIAS), calibrated over shadows",
+        "density_ratio",
+        _plain,
+    ),
 )
 """Attacks on a model trained on the release, then on the release itself."""
 

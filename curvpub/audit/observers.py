@@ -174,6 +174,69 @@ class NearestObserver:
         return {"distance": found}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeighbourObserver:
+    """Signal: `agreement [N]`, how far the nearest published records bear the record's label.
+
+    Attributes:
+      schema: the data set's public description.
+      neighbours: published records that are asked.
+    """
+
+    schema: Schema
+    neighbours: int = 5
+    name: str = "neighbours"
+
+    def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
+        """See `Observer`."""
+        del key
+        x = features.encode_features(self.schema, world.stats, release.x)
+        found = nearest.neighbour_agreement(
+            world.pool_x,
+            world.pool_y,
+            x,
+            release.y.astype(x.dtype),
+            neighbours=self.neighbours,
+            block_size=_BLOCK,
+        )
+        return {"agreement": found}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DensityObserver:
+    """Signal: `density_ratio [N]`, the release's log-density at the record less the population's.
+
+    DOMIAS (van Breugel et al., arXiv 2302.12580) with kernel estimates of the joint density of
+    label and features. Both are taken on principal axes of the test records, which stand for the
+    population: they are in no shadow, and have nothing to do with the publisher's latent space.
+
+    Attributes:
+      schema: the data set's public description.
+      smoothing: share of every label distribution that is spread over all classes.
+    """
+
+    schema: Schema
+    smoothing: float = 0.01
+    name: str = "density"
+
+    def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
+        """See `Observer`."""
+        del key
+        x = features.encode_features(self.schema, world.stats, release.x)
+        classes = self.schema.num_classes
+        points = world.project(world.pool_x)
+
+        def density(x: Array, probs: Array) -> Array:
+            weights = (1.0 - self.smoothing) * probs + self.smoothing / classes
+            return nearest.log_density(
+                points, world.project(x), weights, world.pool_y, block_size=_BLOCK
+            )
+
+        one_hot = jax.nn.one_hot(world.test_y, classes, dtype=x.dtype)
+        ratio = density(x, release.y.astype(x.dtype)) - density(world.test_x, one_hot)
+        return {"density_ratio": ratio}
+
+
 def standard_attacker(
     schema: Schema,
     model: nn.Module,
@@ -203,6 +266,8 @@ def standard_attacker(
                 learning_rate=learning_rate,
             ),
             NearestObserver(schema=schema, label_scale=label_scale),
+            NeighbourObserver(schema=schema),
+            DensityObserver(schema=schema),
         )
     )
 

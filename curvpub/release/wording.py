@@ -14,6 +14,9 @@ SHORT_ATTACKS = {
     "label_only": "label only",
     "nearest": "nearest record",
     "nearest_calibrated": "nearest, calibrated",
+    "neighbours": "neighbours' labels",
+    "density": "density ratio",
+    "density_calibrated": "density, calibrated",
 }
 """Names of the attacks for charts and the terminal; pages take each row's `title`."""
 

@@ -24,7 +24,15 @@ OPTIONS = {"fprs": (0.1,), "bootstrap": 100, "confidence": 0.99, "seed": 0}
 
 
 def test_signals_have_their_shapes(raw_signals):
-    for name in ("confidence", "log_prob", "modified_entropy", "robustness", "distance"):
+    for name in (
+        "confidence",
+        "log_prob",
+        "modified_entropy",
+        "robustness",
+        "distance",
+        "agreement",
+        "density_ratio",
+    ):
         assert raw_signals[name].shape == (16, 60)
         assert raw_signals[name].dtype == np.float32
         assert np.isfinite(raw_signals[name]).all()
@@ -110,7 +118,10 @@ def test_every_attack_is_blind_to_a_publisher_that_ignores_its_data(constant_sig
         found = summarise_game("constant", attack, score, member, **OPTIONS)
         assert found.auc_low <= 0.5 <= found.auc_high, found
         # 30 non-members: a guess reaches (3 + 1) / 31 at 10%, see `tpr_at_fpr`.
-        if attack != "label_only":  # whose few values tie, so a threshold may miss the rate
+        if attack not in (
+            "label_only",
+            "neighbours",
+        ):  # whose few values tie, so a threshold may miss the rate
             assert found.points[0].tpr_low <= 4 / 31 <= found.points[0].tpr_high, found
         assert found.auc_low > 0.35
         assert found.auc_high < 0.65
@@ -138,6 +149,10 @@ def test_raw_data_are_an_open_book(raw_signals, member):
         assert (found.auc, found.auc_low, found.auc_high) == (1.0, 1.0, 1.0)
         point = found.points[0]
         assert (point.tpr, point.tpr_low, point.tpr_high) == (1.0, 1.0, 1.0)
+    for attack in ("density", "density_calibrated", "neighbours"):
+        found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
+        assert found.auc > (0.55 if attack == "neighbours" else 0.8), found
+        assert found.auc_low > 0.5, found
     for attack in ("loss_threshold", "loss_calibrated", "modified_entropy", "lira", "rmia"):
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc_low > 0.5, found
@@ -161,7 +176,7 @@ def test_raw_release_on_top_of_the_game(raw_signals, member, attacker, world, sc
             fprs=(0.1,), confidence=0.99,
         )  # fmt: skip
         assert row.auc == pytest.approx(auc(against[attack], inside))
-        if attack.startswith("nearest"):
+        if attack in ("nearest", "nearest_calibrated"):
             assert row.auc == 1.0
             assert row.points[0].tpr == 1.0
 
