@@ -25,11 +25,19 @@ from curvpub.audit.observers import (
 from curvpub.audit.rmia import rmia, rmia_target
 from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
 from curvpub.audit.signals import logit_confidence, modified_entropy
-from curvpub.audit.statistics import clopper_pearson, delong, game_statistics
+from curvpub.audit.statistics import (
+    clopper_pearson,
+    compare_games,
+    delong,
+    game_statistics,
+    predictive_value,
+)
 from curvpub.audit.summary import (
     AttackResult,
+    Change,
     OperatingPoint,
     null_check,
+    summarise_change,
     summarise_game,
     summarise_release,
 )
@@ -41,6 +49,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Attacker",
+    "Change",
     "ClassifierObserver",
     "DensityObserver",
     "NearestObserver",
@@ -52,6 +61,7 @@ __all__ = [
     "attack_target",
     "auc",
     "clopper_pearson",
+    "compare_games",
     "complementary_pairs",
     "delong",
     "exposure",
@@ -67,10 +77,12 @@ __all__ = [
     "neighbour_agreement",
     "null_check",
     "play",
+    "predictive_value",
     "rmia",
     "rmia_target",
     "run_shadow",
     "standard_attacker",
+    "summarise_change",
     "summarise_game",
     "summarise_release",
     "threshold_at_fpr",

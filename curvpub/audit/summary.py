@@ -2,12 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from curvpub.audit import roc, statistics
 from curvpub.audit.attacks import TITLES, Signals, attack_scores
 from curvpub.audit.membership import complementary_pairs
+
+PRIOR = 0.01
+"""Share of members among the records that an attacker tries, for the predictive value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,10 @@ class OperatingPoint:
         a threshold that shadows alone have set. None where `fpr` allows not even one of the
         non-members: then no TPR can be told from any other.
       realised_fpr: this release: the rate that the threshold really had, with its interval.
+      ppv: share of the accused who are members, where one record in a hundred is one (a prior of
+        1%, not the game's even one), with its interval: in the game from the interval of `tpr` at
+        the rate that is kept; on this release from the ends of both rates' intervals, which is
+        wide. None where nobody is accused.
     """
 
     fpr: float
@@ -31,6 +39,9 @@ class OperatingPoint:
     realised_fpr: float | None = None
     realised_fpr_low: float | None = None
     realised_fpr_high: float | None = None
+    ppv: float | None = None
+    ppv_low: float | None = None
+    ppv_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,9 +90,7 @@ def summarise_game(
         scope="game",
         **_interval("auc", found.auc),
         points=tuple(
-            OperatingPoint(
-                fpr=fpr, nonmembers=nonmembers, **({} if tpr is None else _interval("tpr", tpr))
-            )
+            OperatingPoint(fpr=fpr, nonmembers=nonmembers, **_game_point(fpr, nonmembers, tpr))
             for fpr, tpr in zip(fprs, found.tpr, strict=True)
         ),
     )
@@ -134,6 +143,10 @@ def summarise_release(
                 count = int(hit[side].sum()), int(side.sum())
                 exact = statistics.clopper_pearson(*count, confidence=confidence)
                 found |= _interval(name, exact)
+            found |= _ppv(*(
+                [found[name + end] for end in ("", "_low", "_high")]
+                for name in ("tpr", "realised_fpr")
+            ))  # fmt: skip
         points.append(OperatingPoint(fpr=fpr, nonmembers=nonmembers, **found))
     return AttackResult(
         publisher=publisher,
@@ -142,6 +155,54 @@ def summarise_release(
         scope="this release",
         **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
         points=tuple(points),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """How much better an attack does on one publisher than on another, on the same splits.
+
+    Attributes:
+      attack: name of the attack.
+      title: what it is called on pages.
+      auc: difference of the AUCs, with its interval.
+      fpr: the rate of the next figure.
+      tpr: difference of the TPRs at it, with its interval; None where it is not resolvable.
+    """
+
+    attack: str
+    title: str
+    auc: float
+    auc_low: float
+    auc_high: float
+    fpr: float
+    tpr: float | None = None
+    tpr_low: float | None = None
+    tpr_high: float | None = None
+
+
+def summarise_change(
+    attack: str,
+    before: np.ndarray,
+    after: np.ndarray,
+    member: np.ndarray,
+    *,
+    fpr: float,
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> Change:
+    """An attack's figures `after` less those `before`; see `statistics.compare_games`."""
+    found = statistics.compare_games(
+        before, after, member, fprs=[fpr], bootstrap=bootstrap, confidence=confidence, seed=seed
+    )
+    tpr = found.tpr[0]
+    return Change(
+        attack=attack,
+        title=TITLES.get(attack, attack),
+        **_interval("auc", found.auc),
+        fpr=fpr,
+        **({} if tpr is None else _interval("tpr", tpr)),
     )
 
 
@@ -175,6 +236,19 @@ def null_check(
         summarise_game("null", name, scores, wrong, **options)
         for name, scores in attack_scores(signals, wrong).items()
     ]
+
+
+def _game_point(fpr: float, nonmembers: int, tpr: statistics.Interval | None) -> dict[str, Any]:
+    if tpr is None:
+        return {}
+    kept = roc.allowed_false_positives(fpr, nonmembers) / nonmembers
+    return _interval("tpr", tpr) | _ppv(tpr, (kept, kept, kept))
+
+
+def _ppv(tpr: Sequence[float], fpr: Sequence[float]) -> dict[str, float | None]:
+    """The predictive value from value, low and high end of both rates."""
+    pairs = {"ppv": (tpr[0], fpr[0]), "ppv_low": (tpr[1], fpr[2]), "ppv_high": (tpr[2], fpr[1])}
+    return {k: statistics.predictive_value(*v, prior=PRIOR) for k, v in pairs.items()}
 
 
 def _interval(name: str, interval: statistics.Interval) -> dict[str, float]:

@@ -28,6 +28,7 @@ def environment() -> jinja2.Environment:
     result.filters["number"] = wording.number
     result.globals["figure"] = wording.with_interval
     result.globals["rate"] = wording.rate
+    result.globals["change"] = wording.change
     return result
 
 

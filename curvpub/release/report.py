@@ -9,7 +9,9 @@
   `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
   `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
   `this release` also have `realised_fpr` with `_low` and `_high`: what the threshold set on shadows
-  gave.
+  gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
+- `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
+  `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -201,6 +203,7 @@ def _render(
             sentences=sentences,
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
+            changes=results.get("changes", []),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),
             machine=_flat({"": results["machine"]}),

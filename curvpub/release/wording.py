@@ -41,6 +41,16 @@ def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -
     return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
 
 
+def change(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
+    """A difference and its interval with their signs, as `-0.117 [-0.131, -0.103]`."""
+    value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None:
+        return "not resolvable"
+    if percent:
+        return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def rate(point: Mapping[str, Any]) -> str:
     """The TPR of an operating point with its interval, or why there is none.
 

@@ -76,10 +76,11 @@ def collect(
     """All aggregate figures of a run as one JSON-able dict; safe to publish."""
     fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
-    attacks, roc = [], []
+    attacks, roc, played = [], [], {}
     for name, o in observed.items():
         scores = attack_scores(o.shadows, member)
         target = attack_target(o.target, o.shadows, member)
+        played[name] = scores
         for attack in scores:
             attacks.append(
                 summary.summarise_game(name, attack, scores[attack], member, fprs=fprs, **options)
@@ -97,6 +98,13 @@ def collect(
                 )
             )
             roc.append(_curve(name, attack, scores[attack], member))
+    changes = [
+        summary.summarise_change(
+            attack, before, played["published"][attack], member,
+            fpr=run.config.audit.fpr, **options,
+        )
+        for attack, before in played["raw"].items()
+    ]  # fmt: skip
     null = summary.null_check(observed["published"].shadows, member, **options)
     rows = [dataclasses.asdict(a) for a in attacks]
     results = {
@@ -113,6 +121,7 @@ def collect(
             "shadows": run.config.audit.shadows,
         },
         "attacks": rows,
+        "changes": [dataclasses.asdict(c) for c in changes],
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
@@ -218,7 +227,7 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
-    kept = ("created", "mode", "sizes", "attacks", "utility", "checks", "warnings")
+    kept = ("created", "mode", "sizes", "attacks", "changes", "utility", "checks", "warnings")
     return {k: results[k] for k in kept}
 
 

@@ -9,7 +9,14 @@ from curvpub.release import card, report, wording
 from curvpub.types import Records, Schema
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-EMPTY_TABLES = {"attacks": [], "utility": [], "roc": [], "checks": [], "warnings": []}
+EMPTY_TABLES = {
+    "attacks": [],
+    "changes": [],
+    "utility": [],
+    "roc": [],
+    "checks": [],
+    "warnings": [],
+}
 EMPTY = EMPTY_TABLES | {"histograms": {}, "history": {}, "timings": {}, "config": {}}
 
 
@@ -87,6 +94,10 @@ def test_public_page(results, parts):
         "null game",
         "real FPR 1.2% [0.6, 2.1]",
         "TPR at 1%, published",
+        "right 2.1% [1.1, 3.4]",
+        "-0.117 [-0.131, -0.103]",
+        "-6.5 [-8.1, -4.9] points",
+        "-0.459 [-0.471, -0.447] not resolvable",
         "TPR at 0.1% FPR: not resolvable with 674 non-members.",
     ):
         assert words in page.text, words
