@@ -6,6 +6,7 @@ Takes any `Publisher`, and names none.
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
 from curvpub.audit.game import play, run_shadow
 from curvpub.audit.likelihood import exposure, lira, lira_target
+from curvpub.audit.matching import Matching, match_sources
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.nearest import (
     log_density,
@@ -52,6 +53,7 @@ __all__ = [
     "Change",
     "ClassifierObserver",
     "DensityObserver",
+    "Matching",
     "NearestObserver",
     "NeighbourObserver",
     "Observer",
@@ -71,6 +73,7 @@ __all__ = [
     "log_density",
     "logit_confidence",
     "make_world",
+    "match_sources",
     "mean_roc",
     "modified_entropy",
     "nearest_release_distance",

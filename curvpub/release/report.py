@@ -12,6 +12,8 @@
   gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
 - `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
+- `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
+  nearest private record is the one that they come from, `guess`, and `candidates`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -204,6 +206,7 @@ def _render(
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),
+            matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),
             machine=_flat({"": results["machine"]}),

@@ -13,7 +13,7 @@ from absl import logging
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import likelihood, roc, statistics, summary
+from curvpub.audit import likelihood, matching, roc, statistics, summary
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
@@ -122,6 +122,7 @@ def collect(
         },
         "attacks": rows,
         "changes": [dataclasses.asdict(c) for c in changes],
+        "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
@@ -227,7 +228,17 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
-    kept = ("created", "mode", "sizes", "attacks", "changes", "utility", "checks", "warnings")
+    kept = (
+        "created",
+        "mode",
+        "sizes",
+        "attacks",
+        "changes",
+        "matching",
+        "utility",
+        "checks",
+        "warnings",
+    )
     return {k: results[k] for k in kept}
 
 
@@ -250,6 +261,17 @@ def _options(run: Run) -> dict[str, Any]:
         "confidence": settings.confidence,
         "seed": _SEED,
     }
+
+
+def _matching(run: Run, release: Release, info: dict[str, np.ndarray]) -> matching.Matching:
+    return matching.match_sources(
+        run.dataset.schema,
+        run.dataset.pool,
+        release,
+        np.flatnonzero(run.member)[info["source"]],
+        label_scale=run.config.model.label_scale,
+        confidence=run.config.audit.confidence,
+    )
 
 
 def _curve(name: str, attack: str, scores: np.ndarray, member: np.ndarray) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from scipy import integrate
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KernelDensity, NearestNeighbors
 
-from curvpub.audit import log_density, neighbour_agreement, top_one_rate
+from curvpub.audit import log_density, match_sources, neighbour_agreement, top_one_rate
 from curvpub.audit.world import principal_axes
+from curvpub.types import Release
 
 RTOL = {np.float32: 2e-4, np.float64: 1e-10}
 
@@ -130,3 +131,26 @@ def test_looks_up_under_jit_and_vmap():
         found = jax.jit(jax.vmap(fun))(many, weights)
         np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
         np.testing.assert_allclose(found[0], fun(r, probs), rtol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 10.0])
+def test_matching_finds_sources(world, schema, noise):
+    """Copies are all found, noisy ones partly, and noise alone by chance; order does not matter."""
+    rng = np.random.default_rng(4)
+    source = rng.permutation(60)[:40]
+    x, y = np.asarray(world.pool.x), np.asarray(world.pool.y)
+    moved = (x[source] + noise * rng.normal(size=x[source].shape)).astype(np.float32)
+    release = Release(x=moved, y=np.eye(3, dtype=np.float32)[y[source]])
+    options = {"label_scale": 1.0, "confidence": 0.95}
+    found = match_sources(schema, world.pool, release, source, **options)
+    points = np.concatenate([x.reshape(60, -1), np.eye(3)[y]], axis=1)
+    own = np.concatenate([moved.reshape(40, -1), release.y], axis=1)
+    hits = int((cdist(own, points).argmin(axis=1) == source).sum())
+    assert found.rate == pytest.approx(hits / 40)
+    assert found.rate == 1.0 if noise == 0.0 else found.rate_low < found.rate_high
+    assert (found.guess, found.candidates, found.published) == (1 / 60, 60, 40)
+    if noise == 10.0:
+        assert found.rate_low <= found.guess * 3
+    for wrong in (source[1:], source + 60, source - 60):
+        with pytest.raises(ValueError, match="must hold one row of the pool of 60 for each of 40"):
+            match_sources(schema, world.pool, release, wrong, **options)

@@ -130,6 +130,8 @@ def results():
             {"attack": "nearest", "title": "Nearest", "fpr": 0.01}
             | {"auc": -0.459, "auc_low": -0.471, "auc_high": -0.447, "tpr": None},
         ],
+        "matching": {"rate": 0.031, "rate_low": 0.022, "rate_high": 0.042}
+        | {"guess": 1 / 1347, "candidates": 1347, "published": 1346},
         "utility": [
             {"trained_on": k, "scope": s, "accuracy": v}
             | {"accuracy_low": v - 0.01, "accuracy_high": v + 0.01}

@@ -12,6 +12,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 EMPTY_TABLES = {
     "attacks": [],
     "changes": [],
+    "matching": None,
     "utility": [],
     "roc": [],
     "checks": [],
@@ -96,6 +97,7 @@ def test_public_page(results, parts):
         "TPR at 1%, published",
         "right 2.1% [1.1, 3.4]",
         "-0.117 [-0.131, -0.103]",
+        "comes from in 3.1% [2.2, 4.2] of the cases. A guess is right in 0.0742%.",
         "-6.5 [-8.1, -4.9] points",
         "-0.459 [-0.471, -0.447] not resolvable",
         "TPR at 0.1% FPR: not resolvable with 674 non-members.",
