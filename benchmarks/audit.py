@@ -106,7 +106,7 @@ def time_observers(records: int) -> None:
 
 def main() -> None:
     """Prints one line for each figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time and memory of the audit.")
     parser.add_argument("--shadows", type=int, default=16)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--bootstrap", type=int, default=500)
