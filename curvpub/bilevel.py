@@ -9,7 +9,6 @@ non-saturating loss with the R1 penalty.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -181,9 +180,7 @@ def bilevel_step(
     return state, {**metrics, **upper, **disc_metrics}
 
 
-def make_bilevel_step(
-    problem: Bilevel,
-) -> Callable[[BilevelState, Batch], tuple[BilevelState, Metrics]]:
+def make_bilevel_step(problem: Bilevel) -> jax.stages.Wrapped:
     """The jitted `step(state, batch) -> (state, metrics)`; the state passed in is donated."""
 
     def step(state: BilevelState, batch: Batch) -> tuple[BilevelState, Metrics]:
@@ -297,9 +294,8 @@ def _generator_loss(
     moved = mean + state.perturbation[batch.index]
     heads = jax.vmap(lambda z: gen.decode_heads(params, z))(moved)
     label = jnp.mean(jax.vmap(joint.cross_entropy)(heads[:, space.num_features :], batch.probs))
-    share = kept_share(
-        exposure_rank(state.exposure, state.exposure[batch.index]), problem.publish
-    )[:, None]
+    rank = exposure_rank(state.exposure, state.exposure[batch.index])
+    share = kept_share(rank, problem.publish)[:, None]
     noise = jax.random.normal(key_noise, moved.shape, moved.dtype)
     drawn = share * moved + jnp.sqrt(1.0 - jnp.square(share)) * noise
     fake = joint.split_point(space, jax.vmap(gen.decoder_fn(params))(drawn))

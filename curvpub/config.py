@@ -57,7 +57,7 @@ class LowerConfig:
     trust_radius: float = 1.5  # longest perturbation, in units of the prior
     temperature: float = 0.0  # Langevin noise shaped by the metric
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue
-    batch_fraction: float = 0.5  # share of each batch whose perturbation moves
+    batch_fraction: float = 0.25  # share of each batch whose perturbation moves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,9 @@ def config_dict(**values: Any) -> ml_collections.ConfigDict:
     result = ml_collections.ConfigDict(dataclasses.asdict(Config()))
     result.lock()
     for name, value in values.items():
-        if isinstance(value, dict):
-            result[name].update(value)
+        section = result.get(name)
+        if isinstance(value, dict) and isinstance(section, ml_collections.ConfigDict):
+            section.update(value)
         else:
             result[name] = value
     return result
@@ -288,6 +289,12 @@ def validate(config: Config) -> None:
     ):
         if value < 2 or value % 2:
             raise ValueError(f"{name}={value!r} must be even and at least 2: it comes in pairs")
+    product = config.lower.step_size * config.lower.proximity
+    if product >= 2:  # the step overshoots the pull back to the clean code, and diverges
+        raise ValueError(
+            f"lower.step_size={config.lower.step_size!r} times "
+            f"lower.proximity={config.lower.proximity!r} is {product:g} and must be below 2"
+        )
     for name, widths in (
         ("model.hidden", config.model.hidden),
         ("model.disc_hidden", config.model.disc_hidden),

@@ -7,6 +7,7 @@ categorical columns become one-hot blocks.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -17,7 +18,8 @@ from curvpub.types import Array, Column, Schema
 
 _GRID = 257  # knots of the empirical quantile function
 _CLIP = 3.0  # normal scores end here, about the 0.13% and 99.87% quantiles
-_TRIM = 0.005  # published values lie between this quantile of the members and its mirror
+_TRIM = 0.005  # share of the members beyond the published values, on either side ...
+_TRIM_COUNT = 5  # ... and at least so many of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,9 @@ class FeatureStats:
     """Private statistics of a set of records.
 
     Attributes:
-      quantiles: `[d, 257]` quantiles of each column at equal steps of probability; rows of
-        categorical columns are not used. `[0, 257]` for images.
+      quantiles: `[d, 257]` quantiles of each column at equal steps of probability, cut to the
+        range that may be published; rows of categorical columns are not used. `[0, 257]` for
+        images.
     """
 
     quantiles: Array
@@ -70,11 +73,19 @@ def feature_dim(schema: Schema) -> int:
 
 
 def fit_features(schema: Schema, x: Array) -> FeatureStats:
-    """Statistics of records `x [n, ...]` that `encode_features` needs."""
+    """Statistics of records `x [n, ...]` that `encode_features` needs.
+
+    Quantiles end at the member that 0.5% of the members, and at least five, reach or pass: what is
+    published is interpolated between them, and must not reveal an extreme value.
+    """
     if schema.kind == "image":
         return FeatureStats(quantiles=jnp.zeros((0, _GRID), jnp.float32))
     levels = jnp.linspace(0.0, 1.0, _GRID, dtype=x.dtype)
-    return FeatureStats(quantiles=jnp.quantile(x, levels, axis=0).T)
+    beyond = min(max(_TRIM_COUNT, math.ceil(_TRIM * x.shape[0])), x.shape[0] // 2) - 1
+    ordered = jnp.sort(x, axis=0)
+    low, high = ordered[None, beyond], ordered[None, x.shape[0] - 1 - beyond]
+    quantiles = jnp.quantile(x, levels, axis=0)
+    return FeatureStats(quantiles=jnp.minimum(jnp.maximum(quantiles, low), high).T)
 
 
 def encode_features(schema: Schema, stats: FeatureStats, x: Array) -> Array:
@@ -99,9 +110,8 @@ def decode_features(schema: Schema, stats: FeatureStats, x: Array) -> Array:
     """Features `[n, D]` as records `[n, ...]` in the units and precision they are published in.
 
     Pixels are cut to [0, 1] and rounded to 8 bits. Numeric columns pass the inverse quantile
-    function, trimmed to the members' 0.5% and 99.5% quantiles, so that no extreme is published;
-    whole-number columns are rounded, inward at the ends. Categorical blocks give the index of their
-    largest entry.
+    function, whose ends are trimmed (see `fit_features`); whole-number columns are rounded.
+    Categorical blocks give the index of their largest entry.
     """
     if schema.kind == "image":
         levels = jnp.round(jnp.minimum(jnp.maximum(x, 0.0), 1.0) * 255.0)
@@ -126,11 +136,5 @@ def _normal_scores(quantiles: Array, value: Array) -> Array:
 
 def _from_scores(quantiles: Array, score: Array, column: Column) -> Array:
     levels = jnp.linspace(0.0, 1.0, _GRID, dtype=score.dtype)
-    probability = jnp.clip(ndtr(score), _TRIM, 1.0 - _TRIM)
-    value = jnp.interp(probability, levels, quantiles)
-    if not column.integer:
-        return value
-    # Rounded inward at the ends, or the extreme that was trimmed away comes back.
-    ends = jnp.asarray([_TRIM, 1.0 - _TRIM], score.dtype)
-    low, high = jnp.interp(ends, levels, quantiles)
-    return jnp.minimum(jnp.maximum(jnp.round(value), jnp.ceil(low)), jnp.floor(high))
+    value = jnp.interp(ndtr(score), levels, quantiles)
+    return jnp.round(value) if column.integer else value

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's own parser, but a misspelt or mistyped `--config` field is a sentence."""
+    """Absl's own parser, but a misspelt or mistyped `--config` field is a sentence."""
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

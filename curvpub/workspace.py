@@ -19,9 +19,15 @@ from curvpub.release import bundle
 from curvpub.runtime import devices, files
 from curvpub.types import Dataset, Records
 
-# Code that cannot change what training, publication and shadows compute. (`data` can, but its result
-# is in the fingerprint itself.)
-_NOT_COMPUTING = ("data", "main.py", "pipeline.py", "release", "stages")
+# Code that cannot change what training and publication compute. (`data` can, but what it loads is
+# in the fingerprint itself.)
+_NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
+# Code of the audit that turns a shadow's signals into figures, which every report does anew.
+_FIGURES = (
+    "attacks.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py", "roc.py",
+    "statistics.py", "summary.py",
+)  # fmt: skip
+_PACKAGE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +146,12 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
     parts["train"] = {k: v for k, v in parts["train"].items() if k not in _FREE_TRAIN}
     arrays = {f"{s}.{k}": getattr(getattr(dataset, s), k) for s in ("pool", "test") for k in "xy"}
     text = json.dumps(
-        {"settings": parts, "data": files.digest(arrays), "code": _code_digest()}, sort_keys=True
+        {
+            "settings": parts,
+            "data": files.digest(arrays),
+            "code": _code_digest(_PACKAGE, skip=_NOT_PUBLISHING),
+        },
+        sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -154,7 +165,8 @@ def audit_fingerprint(run: Run) -> str:
     settings = dataclasses.asdict(run.config.audit)
     for name in ("shadows_per_call", "bootstrap", "confidence", "fpr"):
         settings.pop(name)
-    text = json.dumps([run.fingerprint, settings], sort_keys=True)
+    code = _code_digest(_PACKAGE / "audit", skip=_FIGURES)
+    text = json.dumps([run.fingerprint, settings, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -166,12 +178,12 @@ def public_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _code_digest() -> str:
-    root = pathlib.Path(__file__).parent
+def _code_digest(folder: pathlib.Path, *, skip: tuple[str, ...]) -> str:
     result = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.relative_to(root).parts[0] not in _NOT_COMPUTING:
-            result.update(path.relative_to(root).as_posix().encode())
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in skip:
+            result.update(name.as_posix().encode())
             result.update(path.read_bytes())
     return result.hexdigest()
 

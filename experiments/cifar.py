@@ -36,9 +36,13 @@ def get_config(size: str = "full"):
     )
     if size == "small":
         config.data.update({"pool_size": 4_000, "test_size": 2_000})
-        config.model.update({"latent_dim": 32, "hidden": (256,), "channels": 24})
+        config.model.update({"latent_dim": 16, "hidden": (256,), "channels": 24})
         config.model.disc_hidden = (128,)
-        config.train.update({"steps": 600, "batch_size": 64})
+        # A convolutional decoder's metric costs one pass per latent: the perturbation moves in
+        # training alone.
+        config.lower.batch_fraction = 0.125
+        config.train.update({"steps": 800, "batch_size": 64, "learning_rate": 2e-3})
+        config.publish.update({"drift_steps": 0, "curvature_probes": 4})
         config.audit.update({"hidden": (128,), "channels": 16, "shadows": 8, "steps": 500})
         config.audit.batch_size = 64
     return config

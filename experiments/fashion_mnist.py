@@ -1,7 +1,7 @@
 """Fashion-MNIST: 28 x 28 pictures of clothes through TFDS.
 
     python -m curvpub.main --config=experiments/fashion_mnist.py         # one GPU or TPU
-    python -m curvpub.main --config=experiments/fashion_mnist.py:small   # two CPU cores, under 15 minutes
+    python -m curvpub.main --config=experiments/fashion_mnist.py:small   # two cores, 15 minutes
 
 `small` draws a pool of 4,000 records (2,000 are published) and uses multilayer perceptrons; the
 full run publishes 30,000 records with convolutional networks. Needs the prepared data set in
@@ -17,7 +17,12 @@ def get_config(size: str = "full"):
     config = config_dict(
         name="fashion_mnist",
         secret=0,  # public data: reproducible from the seed
-        data={"source": "tfds", "name": "fashion_mnist", "test_is_public": True, "duplicates": "drop"},
+        data={
+            "source": "tfds",
+            "name": "fashion_mnist",
+            "test_is_public": True,
+            "duplicates": "drop",
+        },
         model={"kind": "conv", "latent_dim": 16, "hidden": (512,), "disc_hidden": (512,)},
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},

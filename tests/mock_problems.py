@@ -47,7 +47,7 @@ def make_config(
         model=ModelConfig(
             kind=kind, latent_dim=2, hidden=(16,), channels=4, label_scale=3.0, disc_hidden=(16,)
         ),
-        lower=LowerConfig(**{"num_probes": 2, **(lower or {})}),
+        lower=LowerConfig(**{"num_probes": 2, "batch_fraction": 0.5, **(lower or {})}),
         train=TrainConfig(**{"steps": 6, "batch_size": 16, **(train or {})}),
         publish=PublishConfig(**{"curvature_probes": 2, "drift_steps": 1, **publish}),
     )

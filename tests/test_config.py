@@ -57,6 +57,7 @@ BAD = {
     ("lower.step_size", -0.1): "lower.step_size=-0.1 must be at least 0 and finite",
     ("lower.temperature", math.inf): "lower.temperature=inf must be at least 0 and finite",
     ("lower.proximity", math.nan): "lower.proximity=nan must be at least 0 and finite",
+    ("lower.proximity", 20.0): "lower.step_size=0.15 times lower.proximity=20.0 is 3 and must be",
     ("lower.proximity", math.inf): "lower.proximity=inf must be at least 0 and finite",
     ("lower.proximity_exposed", 11.0): "lower.proximity_exposed=11.0 must lie in [0, 10.0]",
     ("lower.batch_fraction", 1.5): "lower.batch_fraction=1.5 must lie in [0, 1]",

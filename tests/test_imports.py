@@ -39,7 +39,7 @@ ARROWS = {
 
 # Libraries that only some modules may import: prefix of the library -> parts or modules.
 KEEPERS = {
-    # curvpub.audit.observers: a type hint for the attacker's model, nothing that it builds or calls.
+    # audit.observers: a type hint for the attacker's model, nothing that it builds or calls.
     "flax": ("models", "audit.observers"),
     "orbax": ("runtime.checkpoints",),
     "ml_collections": ("config", "main"),
@@ -49,7 +49,8 @@ KEEPERS = {
     "torch": (),
     # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.
     "tensorflow_datasets": ("data",),
-    "tqdm": ("runtime.progress",),
+    # curvpub.data.source: its bar must not start JAX, which `runtime.progress` imports.
+    "tqdm": ("runtime.progress", "data.source"),
 }
 
 

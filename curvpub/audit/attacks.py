@@ -162,6 +162,11 @@ REGISTRY = (
 ATTACKS = tuple(attack.name for attack in REGISTRY)
 """Their names."""
 
+_LOOKED_UP = {"distance", "agreement", "density_ratio"}
+
+ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _LOOKED_UP)
+"""Those on the release itself, which train no model on it."""
+
 TITLES = {attack.name: attack.title for attack in REGISTRY}
 """Their titles by name."""
 

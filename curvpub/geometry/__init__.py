@@ -3,6 +3,13 @@
 Imports jax alone, so that other projects can take it without the rest.
 """
 
+from curvpub.geometry.boundary import (
+    curve_energy,
+    curve_length,
+    geodesic,
+    geodesic_distance,
+    logarithm_map,
+)
 from curvpub.geometry.curvature import (
     curvature_norm_squared,
     mean_curvature_vector,
@@ -12,11 +19,27 @@ from curvpub.geometry.curvature import (
     second_derivative,
     second_fundamental_form,
     second_fundamental_form_apply,
+    sectional_curvature,
+)
+from curvpub.geometry.geodesic import (
+    GeodesicPath,
+    brownian_motion,
+    brownian_step,
+    christoffel,
+    exponential_map,
+    geodesic_path,
+    parallel_transport,
+    parallel_transport_along,
 )
 from curvpub.geometry.metric import (
+    expected_decoder,
+    expected_metric,
     jacobian,
+    log_volume_element,
     metric_condition,
     metric_eigenvalues,
+    metric_frame,
+    metric_inverse_root,
     metric_inverse_root_apply,
     metric_root,
     metric_solve,
@@ -24,19 +47,60 @@ from curvpub.geometry.metric import (
     regularise_metric,
     volume_element,
 )
-from curvpub.geometry.scale import curvature_at_scale
+from curvpub.geometry.pointcloud import (
+    QuadricFit,
+    nearest_neighbours,
+    pointcloud_curvature,
+    pointcloud_mean_curvature,
+)
+from curvpub.geometry.probes import (
+    Estimate,
+    estimate_curvature_norm_squared,
+    estimate_mean_curvature_squared,
+    estimate_mean_curvature_vector,
+)
+from curvpub.geometry.scale import curvature_at_scale, curvature_norm_at_scale
+from curvpub.geometry.shape import principal_curvatures, shape_operator, unit_normal
 
 __all__ = [
+    "Estimate",
+    "GeodesicPath",
+    "QuadricFit",
+    "brownian_motion",
+    "brownian_step",
+    "christoffel",
     "curvature_at_scale",
+    "curvature_norm_at_scale",
     "curvature_norm_squared",
+    "curve_energy",
+    "curve_length",
+    "estimate_curvature_norm_squared",
+    "estimate_mean_curvature_squared",
+    "estimate_mean_curvature_vector",
+    "expected_decoder",
+    "expected_metric",
+    "exponential_map",
+    "geodesic",
+    "geodesic_distance",
+    "geodesic_path",
     "jacobian",
+    "log_volume_element",
+    "logarithm_map",
     "mean_curvature_vector",
     "metric_condition",
     "metric_eigenvalues",
+    "metric_frame",
+    "metric_inverse_root",
     "metric_inverse_root_apply",
     "metric_root",
     "metric_solve",
+    "nearest_neighbours",
     "normal_curvature",
+    "parallel_transport",
+    "parallel_transport_along",
+    "pointcloud_curvature",
+    "pointcloud_mean_curvature",
+    "principal_curvatures",
     "pullback_metric",
     "regularise_metric",
     "retract",
@@ -44,5 +108,8 @@ __all__ = [
     "second_derivative",
     "second_fundamental_form",
     "second_fundamental_form_apply",
+    "sectional_curvature",
+    "shape_operator",
+    "unit_normal",
     "volume_element",
 ]

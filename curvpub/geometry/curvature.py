@@ -1,21 +1,28 @@
 """Extrinsic curvature of a decoder's image at one point, exact; `vmap` outside.
 
-`f: R^m -> R^D` is the decoder, `J` its Jacobian, `G = J^T J`, and `P = I - J G^-1 J^T` the projector
-on the normal space. All quantities are invariant under reparametrisation of the latent space and
-under rigid motions of the ambient space.
+`f: R^m -> R^D` is the decoder, `J` its Jacobian, `G = J^T J`, and `P = I - J G^-1 J^T` the
+projector on the normal space. All quantities are invariant under reparametrisation of the latent
+space and under rigid motions of the ambient space.
 
 Source of the definitions: do Carmo, Riemannian Geometry, chapter 6.
 
-Every function takes `ridge`, which regularises the metric by `ridge * tr(G) / m`. With the default
-of zero a degenerate metric (a dead latent) gives values that are not finite; any positive ridge
-gives finite ones, in which degenerate directions count for little.
+A latent that adds no direction to the image (a dead latent) is left out, so values are those of
+the image, of lower dimension, and finite. Near such points they are as unstable as the condition of
+the metric says: every function takes `ridge`, which regularises the metric by `ridge * tr(G) / m`.
+
+Speed: a decoder that ends in a narrower linear layer is replaced by an isometric one without it
+(`_tail`), and traces are carried in one forward pass (`_forward`); both are found by reading the
+decoder's operations, and change nothing but rounding.
 """
 
 import jax
 import jax.numpy as jnp
 
-from curvpub.geometry.metric import jacobian, metric_solve, regularise_metric
+from curvpub.geometry._tangent import TangentSpace, precise, tangent_space
+from curvpub.geometry.metric import jacobian, metric_frame, metric_solve, regularise_metric
 from curvpub.types import Array, DecoderFn
+
+_BLOCK = 4  # directions on each side of one block of second derivatives
 
 
 def second_derivative(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
@@ -24,81 +31,94 @@ def second_derivative(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
     return jax.jvp(inner, (z,), (u,))[1]
 
 
+@precise
 def second_fundamental_form_apply(
     fun: DecoderFn, z: Array, u: Array, v: Array, *, ridge: float = 0.0
 ) -> Array:
     """Second fundamental form `II(u, v) = P D^2 f(u, v) [D]` on latent tangents `u, v [m]`."""
-    return _normal_part(jacobian(fun, z), second_derivative(fun, z, u, v), ridge)
+    rows = _orthonormal_rows(fun, z, ridge)
+    second = second_derivative(fun, z, u, v)
+    return second - (rows @ second) @ rows
 
 
+@precise
 def second_fundamental_form(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
     """All components `II_ij [D, m, m]` in latent coordinates.
 
     Holds `D m^2` numbers; for large m use the operator, or `curvature_norm_squared`, which does
     not.
     """
-    jac, basis = jacobian(fun, z), _basis(z)
+    rows, basis = _orthonormal_rows(fun, z, ridge), _basis(z)
+    pair = lambda u, v: second_derivative(fun, z, u, v)
+    line = jax.vmap(pair, in_axes=(None, 0), out_axes=1)
+    second = jax.vmap(line, in_axes=(0, None), out_axes=1)(basis, basis)
+    flat = second.reshape(second.shape[0], -1)
+    return (flat - rows.T @ (rows @ flat)).reshape(second.shape)
 
-    def entry(u: Array, v: Array) -> Array:
-        return _normal_part(jac, second_derivative(fun, z, u, v), ridge)
 
-    row = jax.vmap(entry, in_axes=(None, 0), out_axes=1)
-    return jax.vmap(row, in_axes=(0, None), out_axes=1)(basis, basis)
-
-
+@precise
 def mean_curvature_vector(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
-    """Mean curvature vector `H = g^ij II_ij [D]`: the trace, not its mean over m."""
-    jac = jacobian(fun, z)
-    metric = regularise_metric(jac.T @ jac, ridge)
-    # tr(G^-1 D^2 f) = sum_k D^2 f(e_k, G^-1 e_k), one jvp of jvp for each latent.
-    inverse = metric_solve(metric, _basis(z))
+    """Mean curvature vector `H = g^ij II_ij [D]`: the trace, not its mean over m.
 
-    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + second_derivative(fun, z, *pair), None
-
-    start = jnp.zeros(jac.shape[0], jac.dtype)
-    trace, _ = jax.lax.scan(add, start, (_basis(z), inverse.T))
-    return _normal_part(jac, trace, ridge)
+    One forward pass with m + 1 tangents.
+    """
+    space = tangent_space(fun, z, ridge=ridge, derivatives=2 * z.shape[0], keep=True)
+    return space.split.lift(_mean_in(space, z))
 
 
+@precise
 def curvature_norm_squared(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
-    """`|II|^2 = g^ik g^jl <II_ij, II_kl> []`, row by row in `D m` memory."""
-    jac, basis = jacobian(fun, z), _basis(z)
-    metric = regularise_metric(jac.T @ jac, ridge)
-    inverse = metric_solve(metric, basis)
+    """`|II|^2 = g^ik g^jl <II_ij, II_kl> []`, without a `D x m x m` array.
 
-    def row(u: Array) -> Array:  # II(u, .) [m, D]
-        second = jax.vmap(lambda v: second_derivative(fun, z, u, v))(basis)
-        return jax.vmap(lambda s: _normal_part(jac, s, ridge))(second)
-
-    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        lower, upper = row(pair[0]), inverse @ row(pair[1])
-        return total + jnp.sum(lower * upper), None
-
-    # sum_i <II(e_i, .), g^ik II(e_k, .)> with the second index raised by the inverse metric.
-    total, _ = jax.lax.scan(add, jnp.zeros((), jac.dtype), (basis, inverse.T))
-    return total
+    The `m (m + 1) / 2` second derivatives of an orthonormal frame, a few at a time.
+    """
+    space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z))
+    return _norm_squared_in(space, z)
 
 
+@precise
+def scalar_curvature(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
+    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; 2 K on surfaces."""
+    space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z), keep=True)
+    mean = _mean_in(space, z)[None, :]
+    return space.inner(mean, mean)[0] - _norm_squared_in(space, z)
+
+
+@precise
 def normal_curvature(fun: DecoderFn, z: Array, v: Array, *, ridge: float = 0.0) -> Array:
     """Normal curvature `|II(v, v)| / G(v, v) []` in the direction of `v [m]`.
 
-    Not finite for a direction of no length unless `ridge` is positive.
+    Zero, with a zero gradient, for a direction of no length.
     """
-    jac = jacobian(fun, z)
-    bend = _normal_part(jac, second_derivative(fun, z, v, v), ridge)
+    bend = second_fundamental_form_apply(fun, z, v, v, ridge=ridge)
     squared = jnp.sum(jnp.square(bend))
     positive = squared > 0  # keeps the gradient finite on flat pieces
     length = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-    return length / (v @ regularise_metric(jac.T @ jac, ridge) @ v)
+    push = jax.jvp(fun, (z,), (v,))[1]
+    scale = jnp.sum(jnp.square(push))
+    live = scale > 0
+    return jnp.where(live, length / jnp.where(live, scale, 1.0), 0.0)
 
 
-def scalar_curvature(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
-    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; twice Gauss' K on surfaces."""
-    mean = mean_curvature_vector(fun, z, ridge=ridge)
-    return jnp.sum(jnp.square(mean)) - curvature_norm_squared(fun, z, ridge=ridge)
+@precise
+def sectional_curvature(
+    fun: DecoderFn, z: Array, u: Array, v: Array, *, ridge: float = 0.0
+) -> Array:
+    """Sectional curvature of the plane of `u, v [m]` by the Gauss equation, `[]`.
+
+    `(<II(u, u), II(v, v)> - |II(u, v)|^2) / (G(u, u) G(v, v) - G(u, v)^2)`; not finite where the
+    two are parallel.
+    """
+    rows = _orthonormal_rows(fun, z, ridge)
+    pairs = jax.vmap(lambda a, b: second_derivative(fun, z, a, b))
+    second = pairs(jnp.stack([u, u, v]), jnp.stack([u, v, v]))
+    uu, uv, vv = second - (second @ rows.T) @ rows
+    push = jax.vmap(lambda w: jax.jvp(fun, (z,), (w,))[1])(jnp.stack([u, v]))
+    gram = push @ push.T
+    return (uu @ vv - uv @ uv) / (gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2)
 
 
+@precise
 def retract(fun: DecoderFn, z: Array, v: Array, *, ridge: float = 0.0) -> Array:
     """Second-order retraction: the exponential map of `v` at `z` up to its third order, `[m]`.
 
@@ -115,7 +135,45 @@ def _basis(z: Array) -> Array:
     return jnp.eye(z.shape[0], dtype=z.dtype)
 
 
-def _normal_part(jac: Array, w: Array, ridge: float) -> Array:
-    """`P w [D]` for an ambient vector."""
-    metric = regularise_metric(jac.T @ jac, ridge)
-    return w - jac @ metric_solve(metric, jac.T @ w)
+def _pairs(z: Array) -> int:
+    return z.shape[0] * (z.shape[0] + 1) // 2
+
+
+def _orthonormal_rows(fun: DecoderFn, z: Array, ridge: float) -> Array:
+    """Orthonormal tangent vectors, one a row, `[m, D]`; shorter ones with a ridge."""
+    jac = jacobian(fun, z)
+    frame = metric_frame(regularise_metric(jac.T @ jac, ridge))
+    return frame.T @ jac.T
+
+
+def _mean_in(space: TangentSpace, z: Array) -> Array:
+    """H as a vector of the head `[k]`."""
+    if space.tangents is not None:
+        trace = space.tangents.trace(space.frame)
+    else:
+        along = lambda e: second_derivative(space.split.head, z, e, e)
+        add = lambda total, e: (total + along(e), None)
+        start = jnp.zeros(space.rows.shape[1], space.rows.dtype)
+        trace, _ = jax.lax.scan(add, start, space.frame.T)
+    return space.normal(trace[None, :])[0]
+
+
+def _norm_squared_in(space: TangentSpace, z: Array) -> Array:
+    size = z.shape[0]
+    count = -(-size // _BLOCK)
+    padded = jnp.zeros((count * _BLOCK, size), z.dtype).at[:size].set(space.frame.T)
+    blocks = padded.reshape(count, _BLOCK, size)
+    pair = lambda u, v: second_derivative(space.split.head, z, u, v)
+    block = jax.vmap(jax.vmap(pair, (None, 0)), (0, None))
+
+    # Residuals of a block are made again in a backward pass: memory stays that of one block.
+    @jax.checkpoint
+    def add(total: Array, index: tuple[Array, Array]) -> tuple[Array, None]:
+        second = block(blocks[index[0]], blocks[index[1]])
+        normal = space.normal(second.reshape(_BLOCK * _BLOCK, -1))
+        part = jnp.sum(space.inner(normal, normal))
+        return total + jnp.where(index[0] == index[1], part, 2.0 * part), None
+
+    index = jnp.triu_indices(count)
+    total, _ = jax.lax.scan(add, jnp.zeros((), space.rows.dtype), index)
+    return total

@@ -1,8 +1,12 @@
-"""The pullback metric of a decoder at one point, and what is made of it."""
+"""The pullback metric of a decoder at one point, and what is made of it; `vmap` outside.
+
+No LAPACK call is made: elimination and Jacobi rotations are written out (see `metric_solve`).
+"""
 
 import jax
 import jax.numpy as jnp
 
+from curvpub.geometry import _eigen
 from curvpub.types import Array, DecoderFn
 
 
@@ -14,11 +18,38 @@ def jacobian(fun: DecoderFn, z: Array) -> Array:
 def pullback_metric(fun: DecoderFn, z: Array) -> Array:
     """Pullback metric `G = J^T J [m, m]`."""
     jac = jacobian(fun, z)
-    return jac.T @ jac
+    return jnp.matmul(jac.T, jac, precision="highest")
+
+
+def expected_decoder(mean: DecoderFn, precision: DecoderFn) -> DecoderFn:
+    """The map `z -> (mean(z), precision(z)^-1/2) [2 D]`.
+
+    A decoder with a precision head draws `x ~ N(mean(z), diag(1 / precision(z)))`, a random
+    manifold. The expectation of its metric is the pullback metric of this map, so every function
+    of this library that reads the metric alone (lengths, geodesics, Brownian motion, retraction)
+    applies to it as it is. The embedding's own curvature isn't that of the random manifold.
+
+    Source: Arvanitidis, Hansen and Hauberg, Latent Space Oddity, ICLR 2018, equation 8.
+
+    Args:
+      mean: `[m] -> [D]`.
+      precision: `[m] -> [D]`, positive.
+    """
+    return lambda z: jnp.concatenate([mean(z), jax.lax.rsqrt(precision(z))])
+
+
+def expected_metric(mean: DecoderFn, precision: DecoderFn, z: Array) -> Array:
+    """Expected metric `J_mean^T J_mean + J_sigma^T J_sigma [m, m]`, `sigma = precision^-1/2`.
+
+    Source: Arvanitidis, Hansen and Hauberg, Latent Space Oddity, ICLR 2018, equation 8.
+    """
+    return pullback_metric(expected_decoder(mean, precision), z)
 
 
 def regularise_metric(metric: Array, ridge: float) -> Array:
     """Adds `ridge * tr(G) / m` to the diagonal, so that dead latents do not make it singular.
+
+    A metric that is zero altogether gets `ridge` itself.
 
     Args:
       metric: `[m, m]`.
@@ -26,6 +57,7 @@ def regularise_metric(metric: Array, ridge: float) -> Array:
     """
     size = metric.shape[0]
     mean = jnp.trace(metric) / size
+    mean = jnp.where(mean > 0, mean, 1.0)
     return metric + ridge * mean * jnp.eye(size, dtype=metric.dtype)
 
 
@@ -35,7 +67,7 @@ def metric_solve(metric: Array, b: Array) -> Array:
     Elimination without pivoting is stable for positive definite matrices (Golub and Van Loan,
     Matrix Computations, section 4.2). Written out rather than left to LAPACK: batches of small
     systems map to vector instructions, and on a CPU with few cores two LAPACK calls that XLA
-    schedules side by side can wait for each other for ever.
+    schedules side by side can wait for each other for ever. Derivatives are one more solve each.
 
     Args:
       metric: positive definite `[m, m]`.
@@ -44,41 +76,105 @@ def metric_solve(metric: Array, b: Array) -> Array:
     Returns:
       `G^-1 b`, shaped like `b`; not finite where the metric is singular.
     """
-    size = metric.shape[0]
     sides = b[:, None] if b.ndim == 1 else b
+    solution = jax.lax.custom_linear_solve(
+        lambda x: jnp.matmul(metric, x, precision="highest"),
+        sides,
+        solve=lambda _, y: _eliminate(metric, y),
+        symmetric=True,
+    )
+    return solution[:, 0] if b.ndim == 1 else solution
 
-    def eliminate(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+
+def _eliminate(metric: Array, sides: Array) -> Array:
+    size = metric.shape[0]
+
+    def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         a, right = carry
         factor = jnp.where(jnp.arange(size) == j, 0.0, a[:, j] / a[j, j])
         return a - jnp.outer(factor, a[j]), right - jnp.outer(factor, right[j])
 
-    a, right = jax.lax.fori_loop(0, size, eliminate, (metric, sides))
-    solution = right / jnp.diagonal(a)[:, None]
-    return solution[:, 0] if b.ndim == 1 else solution
+    a, right = jax.lax.fori_loop(0, size, step, (metric, sides))
+    return right / jnp.diagonal(a)[:, None]
+
+
+@jax.custom_jvp
+def metric_frame(metric: Array) -> Array:
+    """Orthonormal frame of the latent tangent space: `E [m, m]` with `E^T G E = I`.
+
+    Upper triangular, the inverse transpose of the Cholesky factor, so `E E^T = G^-1`. A latent
+    whose direction adds no length to the ones before it (a dead latent; to rounding, relative to
+    its own diagonal entry) gets a zero column: the frame then spans the tangent space of the image.
+
+    Args:
+      metric: positive semi-definite `[m, m]`.
+    """
+    size = metric.shape[0]
+    floor = size * jnp.finfo(metric.dtype).eps * jnp.diagonal(metric)
+    index = jnp.arange(size)
+
+    def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, rows = carry
+        pivot = a[j, j]
+        alive = pivot > floor[j]
+        scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, pivot, 1.0)), 0.0)
+        line, row = a[j] * scale, rows[j] * scale
+        below = jnp.where(index > j, a[:, j] * scale, 0.0)
+        here = (index == j)[:, None]
+        a = a - jnp.outer(below, line)
+        return a, jnp.where(here, row[None, :], rows - jnp.outer(below, row))
+
+    identity = jnp.eye(size, dtype=metric.dtype)
+    return jax.lax.fori_loop(0, size, step, (metric, identity))[1].T
+
+
+@metric_frame.defjvp
+def _metric_frame_jvp(primals, tangents):
+    frame = metric_frame(primals[0])
+    change = frame.T @ tangents[0] @ frame
+    # d(L^-T) = -L^-T phi(L^-1 dG L^-T)^T, phi the lower triangle with half the diagonal.
+    lower = jnp.tril(change) - 0.5 * jnp.diag(jnp.diagonal(change))
+    return frame, -frame @ lower.T
 
 
 def metric_eigenvalues(metric: Array) -> Array:
     """Eigenvalues `[m]` in ascending order."""
-    return jnp.linalg.eigvalsh(metric)
+    return _eigen.eigenvalues(metric)
 
 
 def metric_condition(metric: Array) -> Array:
-    """Ratio of the largest to the smallest eigenvalue; infinite for a singular metric."""
+    """Ratio of the largest to the smallest eigenvalue `[]`; infinite for a singular metric."""
     values = metric_eigenvalues(metric)
-    low = jnp.maximum(values[0], 0.0)
-    return jnp.where(low > 0, values[-1] / jnp.where(low > 0, low, 1.0), jnp.inf)
+    # Below this an eigenvalue is a rounding of zero.
+    floor = values[-1] * metric.shape[0] * jnp.finfo(metric.dtype).eps / 4
+    regular = values[0] > floor
+    return jnp.where(regular, values[-1] / jnp.where(regular, values[0], 1.0), jnp.inf)
+
+
+def log_volume_element(metric: Array) -> Array:
+    """`log sqrt(det G) []`; minus infinity, with a zero gradient, for a singular metric.
+
+    Stays in range where the determinant of many latents over- or underflows.
+    """
+    values = metric_eigenvalues(metric)
+    positive = values > 0
+    logs = jnp.log(jnp.where(positive, values, 1.0))
+    return jnp.where(jnp.all(positive), 0.5 * jnp.sum(logs), -jnp.inf)
 
 
 def volume_element(metric: Array) -> Array:
-    """`sqrt(det G) []`."""
-    values = jnp.maximum(metric_eigenvalues(metric), 0.0)
-    return jnp.sqrt(jnp.prod(values))
+    """`sqrt(det G) []`, the density of the image's volume over the latent space's."""
+    return jnp.exp(log_volume_element(metric))
 
 
 def metric_root(metric: Array) -> Array:
-    """The symmetric root `G^1/2 [m, m]`."""
-    values, vectors = jnp.linalg.eigh(metric)
-    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]) @ vectors.T
+    """The symmetric root `G^1/2 [m, m]`, once differentiable, at repeated eigenvalues too."""
+    return _eigen.root(metric)
+
+
+def metric_inverse_root(metric: Array) -> Array:
+    """The symmetric inverse root `G^-1/2 [m, m]`; directions of no length are left out."""
+    return _eigen.inverse_root(metric)
 
 
 def metric_inverse_root_apply(metric: Array, e: Array) -> Array:
@@ -86,8 +182,4 @@ def metric_inverse_root_apply(metric: Array, e: Array) -> Array:
 
     With `e ~ N(0, I)` the result is a random direction of law `N(0, G^-1)`.
     """
-    values, vectors = jnp.linalg.eigh(metric)
-    floor = values[-1] * metric.shape[0] * jnp.finfo(metric.dtype).eps
-    alive = values > floor
-    scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, values, 1.0)), 0.0)
-    return vectors @ (scale * (vectors.T @ e))
+    return metric_inverse_root(metric) @ e

@@ -124,9 +124,7 @@ class CurvaturePublisher:
             k, z, d, w = args
 
             def body(d: Array, k: Array) -> tuple[Array, None]:
-                return obfuscate.update(
-                    k, fun, z, d, w, **bilevel.update_options(lower)
-                )[0], None
+                return obfuscate.update(k, fun, z, d, w, **bilevel.update_options(lower))[0], None
 
             return jax.lax.scan(body, d, jax.random.split(k, publish.drift_steps))[0]
 
@@ -142,9 +140,7 @@ class CurvaturePublisher:
         fun = self.problem.generator.decoder_fn(state.generator)
         keys = jax.random.split(key, codes.shape[0])
         return map_blocks(
-            lambda a: obfuscate.curvature(
-                a[0], fun, a[1], scale=lower.scale, num_probes=probes
-            ),
+            lambda a: obfuscate.curvature(a[0], fun, a[1], scale=lower.scale, num_probes=probes),
             (keys, codes),
             block_size=_BLOCK,
         )

@@ -1,9 +1,10 @@
 """Checkpoints of a training state, with a checksum that orbax does not keep."""
 
 import pathlib
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -60,7 +61,7 @@ class Checkpoints:
                 logging.warning("checkpoint of step %d is unreadable: %r", step, type(error))
                 continue
             if _digest(state) in recorded:
-                return step, state
+                return step, cast(T, state)
             logging.warning("checkpoint of step %d is damaged and was passed over", step)
         return None
 
@@ -76,7 +77,7 @@ def _digest(state: Any) -> str:
     """SHA-256 over all leaves, typed keys by their data."""
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         arrays[jax.tree_util.keystr(path)] = np.asarray(leaf)
     return files.digest(arrays)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import tqdm
@@ -25,7 +25,7 @@ def bar(total: int, title: str, *, initial: int = 0, unit: str = "step") -> tqdm
 
 
 def compile_timed(
-    fun: jax.stages.Wrapped, *args: Any, title: str
+    fun: Callable[..., Any], *args: Any, title: str
 ) -> tuple[Callable[..., Any], float]:
     """Compiles a jitted function for its arguments and says how long that took.
 
@@ -38,7 +38,7 @@ def compile_timed(
       The compiled function and the seconds it took.
     """
     start = time.perf_counter()
-    compiled = fun.lower(*args).compile()
+    compiled = cast(jax.stages.Wrapped, fun).lower(*args).compile()
     seconds = time.perf_counter() - start
     logging.info("%s: compiled in %.1f s", title, seconds)
     return compiled, seconds

@@ -44,7 +44,7 @@ def audit(run: Run) -> None:
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     world = devices.replicate(run.mesh, world)
     member = design(run)
-    began = time.perf_counter()
+    began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
     raw = RawPublisher(schema=run.dataset.schema)
     releases = {"raw": raw(run.key, run.members), "published": found[0]}
     publishers: dict[str, Publisher] = {"raw": raw, "published": run.publisher}
@@ -52,7 +52,8 @@ def audit(run: Run) -> None:
         folder = files.private_folder(_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
         _play(run, name, publisher, attacker, world, member, folder)
-    train.add_timing(run, "audit", time.perf_counter() - began)
+    compiled = train.timings(run).get("audit: compile", 0.0) - compiled
+    train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
 
 def make_attacker(run: Run) -> observers.Attacker:
@@ -123,7 +124,7 @@ def _play(
     if done:
         logging.info("audit: %d of %d %s shadows are done already", len(done), count, name)
 
-    def compile_call(fun, *args):  # noqa: ANN001, ANN202
+    def compile_call(fun, *args):
         compiled, seconds = progress.compile_timed(fun, *args, title=f"audit: {name} shadow")
         train.add_timing(run, "audit: compile", seconds)
         return compiled

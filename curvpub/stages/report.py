@@ -3,13 +3,13 @@
 import csv
 import dataclasses
 import io
+import os
 import platform
 import time
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from scipy import stats
 
 from curvpub import workspace
@@ -61,8 +61,6 @@ def report(run: Run) -> None:
     files.write_bytes(run.private / "report.html", page)
     files.write_json(run.private / "results.json", results)
     print(pages.terminal_table(results))
-    for line in results["warnings"]:
-        logging.warning("%s", line)
 
 
 def collect(
@@ -183,6 +181,7 @@ def owners_view(
     }
     order = np.argsort(-columns["exposure_raw"])
     rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
+    correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(columns))
     writer.writeheader()
@@ -191,7 +190,7 @@ def owners_view(
         "records": rows[:_MOST_EXPOSED],
         "x": pool.x[index[order[:_MOST_EXPOSED]]],
         "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(stats.spearmanr(columns["curvature"], columns["exposure_raw"]).statistic),
+        "spearman": float(np.asarray(correlation)[0]),
         "csv": "records.csv",
         "table": table.getvalue(),
     }
@@ -228,25 +227,15 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
-    kept = (
-        "created",
-        "mode",
-        "sizes",
-        "attacks",
-        "changes",
-        "matching",
-        "utility",
-        "checks",
-        "warnings",
-    )
+    kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
+    kept += ("attacks", "changes", "matching", "utility", "checks")
     return {k: results[k] for k in kept}
 
 
 def machine(run: Run) -> str:
     """What computed the figures, in words; no host name."""
-    return (
-        f"{devices.describe(run.mesh)}, Python {platform.python_version()}, jax {jax.__version__}"
-    )
+    versions = f"Python {platform.python_version()}, jax {jax.__version__}"
+    return f"{devices.describe(run.mesh)}, {os.cpu_count()} cores, {versions}"
 
 
 def operating_points(fpr: float) -> tuple[float, ...]:

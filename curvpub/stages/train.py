@@ -30,13 +30,9 @@ def train(run: Run) -> None:
         logging.info("train: all %d steps are done already", settings.steps)
         checkpoints.close()
         return
-    batch_sharding = devices.split_rows(
-        run.mesh, min(settings.batch_size, len(run.members))
-    )
+    batch_sharding = devices.split_rows(run.mesh, min(settings.batch_size, len(run.members)))
     take = jax.jit(
-        lambda state, x, probs: bilevel.take_batch(
-            state, x, probs, batch_size=settings.batch_size
-        ),
+        lambda state, x, probs: bilevel.take_batch(state, x, probs, batch_size=settings.batch_size),
         out_shardings=batch_sharding,
     )
     batch = take(state, prepared.x, prepared.probs)

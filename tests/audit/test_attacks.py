@@ -15,6 +15,7 @@ from curvpub.audit import (
     lira,
     null_check,
 )
+from curvpub.audit.attacks import ON_RELEASE
 from curvpub.release.wording import SHORT_ATTACKS
 
 
@@ -136,6 +137,11 @@ def test_attacks_without_their_signals_are_left_out():
     assert set(attack_scores(few, member)) == expected
     target = {k: v[0] for k, v in few.items()}
     assert set(attack_target(target, few, member)) == expected
+
+
+def test_attacks_on_the_release_train_no_model():
+    assert tuple(a.name for a in REGISTRY if "model" not in a.title) == ON_RELEASE
+    assert 0 < len(ON_RELEASE) < len(ATTACKS)
 
 
 def test_every_attack_has_words():

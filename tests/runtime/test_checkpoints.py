@@ -12,6 +12,9 @@ import pytest
 from curvpub.runtime import devices
 from curvpub.runtime.checkpoints import Checkpoints
 
+# What orbax was doing with a damaged file is reported when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

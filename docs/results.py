@@ -1,0 +1,100 @@
+"""Takes finished runs into the documentation: their audits, the README's table and its picture.
+
+    python docs/results.py runs/digits runs/mnist ...   # take these runs in, then write the table
+    python docs/results.py                              # write the table again
+
+Each run's `release/audit.json` is copied to `docs/results/<name>.json`; the table between the
+README's markers is made from those files alone. The run of `PICTURE` also gives the picture.
+"""
+
+import json
+import pathlib
+import sys
+
+from curvpub import data
+from curvpub.audit.attacks import ATTACKS, ON_RELEASE
+from curvpub.config import DataConfig
+from curvpub.release import bundle, samples
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+README = ROOT / "README.md"
+START, END = "<!-- results: python docs/results.py -->", "<!-- end of results -->"
+ORDER = ("digits", "mnist", "fashion_mnist", "cifar10", "adult")
+PICTURE = "mnist"
+
+
+def table() -> str:
+    """The README's table as Markdown."""
+    audits = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json")}
+    lines = [
+        "| data | members, published, shadows | accuracy: raw, published "
+        "| classifier attacks: AUC, TPR at 1% FPR "
+        "| release attacks: AUC, TPR at 1% FPR | minutes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in sorted(audits, key=ORDER.index):
+        audit = audits[name]
+        sizes, minutes = audit["sizes"], sum(audit["timings"].values()) / 60
+        row = [
+            name,
+            f"{sizes['members']:,}, {sizes['released']:,}, {sizes['shadows']}",
+            f"{_accuracy(audit, 'raw')}, {_accuracy(audit, 'published')}",
+            _worst(audit, tuple(a for a in ATTACKS if a not in ON_RELEASE)),
+            _worst(audit, ON_RELEASE),
+            f"{minutes:.0f}",
+        ]
+        lines.append("| " + " | ".join(row) + " |")
+    machines = sorted({a["machine"] for a in audits.values()})
+    lines += ["", f"Machine: {'; '.join(machines)}."]
+    return "\n".join(lines)
+
+
+def readme_with(text: str, new_table: str) -> str:
+    """The README's text with another table between its markers."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{new_table}\n{END}{after}"
+
+
+def take(run: pathlib.Path) -> None:
+    """Copies a run's audit, and the picture where it is the one."""
+    bundle.verify_release(run / "release")
+    audit = json.loads((run / "release" / "audit.json").read_text())
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(audit, indent=1, sort_keys=True) + "\n"
+    (RESULTS / f"{audit['name']}.json").write_text(text)
+    if audit["name"] == PICTURE:
+        settings = bundle.read_metadata(run / "release")["configuration"]
+        dataset = data.load(DataConfig(**settings["data"]), seed=settings["seed"])
+        release = bundle.read_release(run / "release", dataset.schema)
+        picture = samples.sample_grid(dataset.schema, release, dataset.test)
+        (ROOT / "docs" / "img" / "published.png").write_bytes(picture)
+
+
+def _accuracy(audit: dict, name: str) -> str:
+    row = next(r for r in audit["utility"] if r["trained_on"] == name and r["scope"] == "game")
+    half = 50 * (row["accuracy_high"] - row["accuracy_low"])
+    return f"{100 * row['accuracy']:.1f} ± {half:.1f}%"
+
+
+def _worst(audit: dict, attacks: tuple[str, ...]) -> str:
+    """The strongest of some attacks on our publisher in the game, each figure by itself."""
+    rows = [
+        r
+        for r in audit["attacks"]
+        if r["publisher"] == "published" and r["scope"] == "game" and r["attack"] in attacks
+    ]
+    area = max(rows, key=lambda r: r["auc"])
+    # The first operating point, 1% FPR, which every configuration can resolve.
+    rate = max((r["points"][0] for r in rows), key=lambda p: p["tpr"])
+    return (
+        f"{area['auc']:.3f} [{area['auc_low']:.3f}, {area['auc_high']:.3f}], "
+        f"{100 * rate['tpr']:.1f}% [{100 * rate['tpr_low']:.1f}, {100 * rate['tpr_high']:.1f}]"
+    )
+
+
+if __name__ == "__main__":
+    for folder in sys.argv[1:]:
+        take(pathlib.Path(folder))
+    README.write_text(readme_with(README.read_text(), table()))

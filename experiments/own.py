@@ -1,0 +1,21 @@
+"""Your own private data: an `.npz`, a folder of images by class, or a CSV.
+
+    python -m curvpub.main --config=experiments/own.py:npz --config.data.path=records.npz
+    python -m curvpub.main --config=experiments/own.py:images --config.data.path=pictures/
+    python -m curvpub.main --config=experiments/own.py:csv --config.data.path=people.csv \
+        --config.data.target=income
+
+Test records count as private here and do not appear in the public report, and part of the
+randomness is drawn in secret. A pool of at least 2,000 records is advisable.
+"""
+
+from curvpub.config import config_dict
+
+
+def get_config(kind: str = "npz"):
+    if kind not in ("npz", "images", "csv"):
+        raise ValueError(f"kind={kind!r} must be 'npz', 'images' or 'csv'")
+    config = config_dict(name="own", data={"source": kind})
+    if kind == "csv":
+        config.model.update({"latent_dim": 16, "label_scale": 3.0, "x_sigma": 0.3})
+    return config

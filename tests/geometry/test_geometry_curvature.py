@@ -1,0 +1,139 @@
+"""Exact curvature against closed forms, an independent reference, and its invariances.
+
+Tolerances: float64 1e-10 relative to the size of the second fundamental form (measured below
+1e-13); float32 2e-5, since a second derivative of a unit-size map carries a few dozen roundings of
+6e-8 and is squared.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import surfaces
+from scipy.stats import ortho_group
+from surfaces import SURFACES
+
+from curvpub import geometry
+
+TOLERANCE = {jnp.float64: 1e-10, jnp.float32: 2e-5}
+by_name = pytest.mark.parametrize("surface", SURFACES, ids=lambda s: s.name)
+
+
+def close(actual, expected, tolerance=1e-10, scale=1.0):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * max(scale, 1e-3))
+
+
+def invariants(fun, z):
+    """What no motion and no chart may change; one compilation for each surface and dtype."""
+    return {
+        "norm": geometry.curvature_norm_squared(fun, z),
+        "mean": geometry.mean_curvature_vector(fun, z),
+    }
+
+
+@functools.cache
+def facts(surface, dtype):
+    z = surface.z(dtype)
+    u, v = jnp.cos(jnp.arange(z.size, dtype=dtype)), jnp.sin(jnp.arange(z.size, dtype=dtype) + 1)
+
+    @jax.jit
+    def compute(z):
+        return invariants(surface.fun, z) | {
+            "scalar": geometry.scalar_curvature(surface.fun, z),
+            "form": geometry.second_fundamental_form(surface.fun, z),
+            "applied": geometry.second_fundamental_form_apply(surface.fun, z, u, v),
+            "normal": geometry.normal_curvature(surface.fun, z, v),
+            "jacobian": geometry.jacobian(surface.fun, z),
+            "metric": geometry.pullback_metric(surface.fun, z),
+        }
+
+    return compute(z) | {"u": u, "v": v}
+
+
+@by_name
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32], ids=["f64", "f32"])
+def test_closed_forms(surface, dtype):
+    got, tolerance, scale = facts(surface, dtype), TOLERANCE[dtype], surface.norm_squared
+    assert {got[k].dtype for k in ("norm", "mean", "scalar")} == {jnp.dtype(dtype)}
+    close(got["norm"], surface.norm_squared, tolerance, scale)
+    close(jnp.sum(got["mean"] ** 2), surface.mean_squared, tolerance, scale)
+    close(got["scalar"], surface.scalar, tolerance, scale)
+
+
+@by_name
+def test_dense_form_agrees_with_an_independent_one(surface):
+    got = facts(surface, jnp.float64)
+    _, expected = surfaces.reference_form(surface.fun, surface.z())
+    form = got["form"]
+    close(form, expected)
+    close(form, jnp.swapaxes(form, 1, 2))
+    tangent = np.einsum("da,dij->aij", got["jacobian"], form)
+    close(tangent, np.zeros_like(tangent))
+    close(got["applied"], np.einsum("dij,i,j->d", form, got["u"], got["v"]))
+    bend = np.linalg.norm(np.einsum("dij,i,j->d", form, got["v"], got["v"]))
+    close(got["normal"], bend / (got["v"] @ got["metric"] @ got["v"]))
+
+
+def test_normal_curvature_of_the_cylinder_by_direction():
+    surface = surfaces.cylinder(2.0)  # Euler: cos^2 of the angle to the circle, over r
+    angles = jnp.array([0.0, 0.4, 1.1])
+    directions = jnp.stack([jnp.cos(angles) / 2.0, jnp.sin(angles)], axis=1)
+    curvature = jax.vmap(lambda v: geometry.normal_curvature(surface.fun, surface.z(), v))
+    close(jax.jit(curvature)(directions), np.cos(angles) ** 2 / 2.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_second_derivative_is_the_hessian(seed):
+    fun, z = surfaces.random_decoder(seed, 5, 12)
+    pair = lambda u, v: geometry.second_derivative(fun, z, u, v)
+    rows = jax.jit(jax.vmap(jax.vmap(pair, (None, 0)), (0, None)))(jnp.eye(5), jnp.eye(5))
+    close(np.moveaxis(rows, -1, 0), jax.jit(jax.hessian(fun))(z))
+
+
+@pytest.mark.parametrize("m", [1, 3, 9])
+def test_random_decoder_agrees_with_an_independent_reference(m):
+    fun, z = surfaces.random_decoder(m, m, 40)
+    norm, mean = surfaces.reference_curvature(fun, z)
+    got = jax.jit(lambda z: invariants(fun, z))(z)
+    close(got["norm"], norm, scale=norm)
+    close(got["mean"], mean, scale=np.abs(mean).max())
+
+
+@by_name
+def test_rigid_motions_scaling_and_reparametrisation(surface):
+    z, dim, scale = surface.z(), surface.codimension + len(surface.point), surface.norm_squared
+    base = facts(surface, jnp.float64)
+    rotation = jnp.asarray(ortho_group.rvs(dim, random_state=3))
+    rng = np.random.default_rng(5)
+    matrix = jnp.asarray(rng.normal(size=(z.size, z.size)) + 3.0 * np.eye(z.size))
+    warp = lambda q: z + matrix @ (q + 0.3 * jnp.sin(q) * jnp.sum(q))  # keeps 0 -> z
+    moved = lambda q: 2.5 * (rotation @ surface.fun(warp(q))) + 1.0
+    got = jax.jit(lambda q: invariants(moved, q))(jnp.zeros_like(z))
+    close(got["norm"], base["norm"] / 2.5**2, scale=scale)
+    close(got["mean"], rotation @ base["mean"] / 2.5, scale=scale)
+
+
+def test_vmap_agrees_with_single_points():
+    surface = surfaces.torus()
+    points = surface.z()[None, :] + jnp.linspace(0.0, 1.0, 3)[:, None]
+    one = jax.jit(lambda p: invariants(surface.fun, p))
+    many = jax.jit(jax.vmap(lambda p: invariants(surface.fun, p)))(points)
+    for i, point in enumerate(points):
+        single = one(point)
+        for name, value in many.items():
+            close(value[i], single[name])
+
+
+def test_retraction_is_second_order():
+    """The decoded curve leaves with no tangential acceleration, so lengths agree to third order."""
+    surface = surfaces.torus()
+    z, v = surface.z(), jnp.array([0.8, -0.3])
+    curve = lambda t: surface.fun(geometry.retract(surface.fun, z, t * v))
+    velocity, acceleration = jax.jit(
+        lambda t: (jax.jacfwd(curve)(t), jax.jacfwd(jax.jacfwd(curve))(t))
+    )(0.0)
+    jac = geometry.jacobian(surface.fun, z)
+    close(jac.T @ acceleration, np.zeros(2))
+    close(velocity, jac @ v)

@@ -1,0 +1,110 @@
+"""Metric, frames and matrix functions against NumPy; derivatives at repeated eigenvalues."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import surfaces
+
+from curvpub import geometry
+
+
+def gram(m, seed, dtype=np.float64):
+    a = np.random.default_rng(seed).normal(size=(m + 3, m))
+    return jnp.asarray(a.T @ a / m, dtype)
+
+
+def close(actual, expected, tolerance=1e-10):
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+# float32: a few times m roundings of 6e-8, times the condition (below 200) for inverses.
+@pytest.mark.parametrize("m", [1, 2, 5, 16])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-3)])
+def test_matrix_functions_agree_with_numpy(m, dtype, tolerance):
+    metric = gram(m, m, dtype)
+    exact = np.asarray(metric, np.float64)
+    values, vectors = np.linalg.eigh(exact)
+    e = np.cos(np.arange(m, dtype=dtype))
+    frame = geometry.metric_frame(metric)
+    assert frame.dtype == dtype
+    close(geometry.metric_eigenvalues(metric), values, tolerance)
+    close(geometry.metric_root(metric), (vectors * np.sqrt(values)) @ vectors.T, tolerance)
+    inverse_root = (vectors / np.sqrt(values)) @ vectors.T
+    close(geometry.metric_inverse_root(metric), inverse_root, tolerance)
+    close(geometry.metric_inverse_root_apply(metric, jnp.asarray(e)), inverse_root @ e, tolerance)
+    close(geometry.metric_solve(metric, jnp.asarray(e)), np.linalg.solve(exact, e), tolerance)
+    close(np.asarray(frame.T, np.float64) @ exact @ np.asarray(frame), np.eye(m), tolerance)
+    close(geometry.metric_condition(metric), values[-1] / values[0], tolerance)
+    close(geometry.volume_element(metric), np.sqrt(np.linalg.det(exact)), tolerance)
+
+
+def test_volume_of_many_latents_stays_in_range():
+    """64 eigenvalues of 1e-3: the determinant, 1e-192, is no float32, its logarithm is."""
+    metric = 1e-3 * jnp.eye(64, dtype=jnp.float32)
+    close(geometry.log_volume_element(metric), 32 * np.log(1e-3), 1e-5)
+
+
+def test_functions_of_closed_form_metrics():
+    z = jnp.array([0.7, 1.9])
+    metric = geometry.pullback_metric(surfaces.torus(2.0, 0.6).fun, z)
+    ring = 2.0 + 0.6 * np.cos(0.7)
+    close(metric, np.diag([0.36, ring**2]))
+    close(geometry.volume_element(metric), 0.6 * ring)
+    close(geometry.metric_condition(metric), (ring / 0.6) ** 2)
+
+
+def test_expected_metric_is_the_mean_metric_of_random_decoders():
+    """x = mean + precision^-1/2 e with e fixed along the latent space: average over e."""
+    mean, z = surfaces.random_decoder(0, 3, 10)
+    raw, _ = surfaces.random_decoder(1, 3, 10)
+    precision = lambda p: jnp.exp(raw(p))
+    expected = geometry.expected_metric(mean, precision, z)
+    one = lambda e: geometry.pullback_metric(lambda p: mean(p) + precision(p) ** -0.5 * e, z)
+    noise = jax.random.normal(jax.random.key(0), (20_000, 10))
+    samples = np.asarray(jax.jit(jax.vmap(one))(noise))
+    error = samples.std(axis=0) / np.sqrt(len(samples))
+    assert np.all(np.abs(samples.mean(axis=0) - expected) < 4.5 * error)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [geometry.metric_root, geometry.metric_inverse_root, geometry.metric_frame]
+    + [geometry.volume_element, geometry.metric_eigenvalues]
+    + [lambda g: geometry.metric_solve(g, jnp.array([1.0, 2.0, -1.0]))],
+    ids=["root", "inverse_root", "frame", "volume", "eigenvalues", "solve"],
+)
+@pytest.mark.parametrize("repeated", [False, True])
+def test_derivatives(fun, repeated):
+    """Central differences; at a repeated eigenvalue along a direction that keeps their order."""
+    base = 2.0 * jnp.eye(3) if repeated else gram(3, 1)
+    change = jnp.diag(jnp.array([-0.5, 0.2, 0.7])) if repeated else gram(3, 2)
+    along = lambda t: fun(base + t * change)
+    step = 1e-6
+    numeric = (np.asarray(along(step)) - np.asarray(along(-step))) / (2 * step)
+    if fun is geometry.metric_eigenvalues and repeated:  # ascending on one side only
+        numeric = np.array([-0.5, 0.2, 0.7])
+    forward = jax.jvp(fun, (base,), (change,))[1]
+    if fun is geometry.metric_eigenvalues and repeated:
+        numeric, forward = np.sort(numeric), np.sort(forward)
+    np.testing.assert_allclose(forward, numeric, rtol=1e-6, atol=1e-8)
+    weights = jnp.cos(jnp.arange(numeric.size)).reshape(numeric.shape)
+    reverse = jax.grad(lambda g: jnp.sum(weights * fun(g)))(base)
+    np.testing.assert_allclose(jnp.sum(reverse * change), jnp.sum(weights * forward), rtol=1e-9)
+
+
+def test_dead_latent():
+    metric = jnp.diag(jnp.array([4.0, 0.0, 1.0]))
+    frame = geometry.metric_frame(metric)
+    close(frame, np.diag([0.5, 0.0, 1.0]))
+    close(geometry.metric_inverse_root(metric), np.diag([0.5, 0.0, 1.0]))
+    assert geometry.metric_condition(metric) == np.inf
+    assert geometry.volume_element(metric) == 0.0
+    for fun in (geometry.metric_inverse_root, geometry.metric_root, geometry.volume_element):
+        slope = jax.grad(lambda g, fun=fun: jnp.sum(fun(g)))(metric)
+        assert np.all(np.isfinite(slope))
+    regular = geometry.regularise_metric(metric, 1e-3)
+    assert np.all(np.isfinite(geometry.metric_solve(regular, metric)))
+    blank = geometry.regularise_metric(jnp.zeros((2, 2)), 1e-3)
+    close(blank, 1e-3 * np.eye(2))

@@ -1,0 +1,328 @@
+"""The publisher: one pure function from a key and records to a release."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mock_problems import IMAGE, TABLE, make_records, small_publisher
+from scipy import stats
+
+from curvpub import bilevel, features, joint, obfuscate, publishers
+from curvpub.publishers import RawPublisher, rank_within_class
+from curvpub.types import Records
+
+COUNT = 40
+KINDS = {
+    "image": (IMAGE, {"mode": "resampled"}),
+    "conv": (IMAGE, {"mode": "aligned", "kind": "conv"}),
+    "table": (TABLE, {"mode": "resampled"}),
+    "aligned_table": (TABLE, {"mode": "aligned"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """optax' Adam mixes integer counts with floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    publisher: publishers.CurvaturePublisher
+    records: Records
+    call: object  # jitted
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def case(request):
+    schema, settings = KINDS[request.param]
+    publisher = small_publisher(schema, train={"steps": 4}, **settings)
+    return Case(publisher, make_records(schema, COUNT), jax.jit(publisher))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A state and its records, for what happens after training; publication settings vary."""
+    publisher = small_publisher(IMAGE, train={"steps": 30, "learning_rate": 1e-2})
+    prepared = publisher.prepare(make_records(IMAGE, COUNT))
+    with jax.numpy_dtype_promotion("standard"):
+        state = bilevel.init_state(jax.random.key(0), publisher.problem, COUNT)
+        state, _ = jax.jit(
+            lambda s: bilevel.run_steps(
+                publisher.problem, s, prepared.x, prepared.probs, num_steps=30
+            )
+        )(state)
+    return publisher, state, prepared
+
+
+def with_publish(publisher, **changes):
+    publish = dataclasses.replace(publisher.problem.publish, **changes)
+    problem = dataclasses.replace(publisher.problem, publish=publish)
+    return dataclasses.replace(publisher, problem=problem)
+
+
+def test_release_has_the_layout_it_promises(case):
+    release = case.call(jax.random.key(1), case.records)
+    schema = case.publisher.schema
+    expected = COUNT if case.publisher.problem.publish.mode == "aligned" else 2 * COUNT
+    assert len(release) == expected
+    assert release.x.shape == (expected, *schema.shape)
+    assert release.y.shape == (expected, schema.num_classes)
+    assert release.x.dtype == release.y.dtype == jnp.float32
+    assert np.isfinite(release.x).all()
+    # softmax times a, divided by a: a few roundings of numbers below one.
+    np.testing.assert_allclose(release.y.sum(axis=1), 1.0, atol=1e-5)
+    assert (release.y >= 0).all()
+    x = np.asarray(release.x, np.float64)
+    if schema.kind == "image":
+        np.testing.assert_allclose(x * 255.0, np.round(x * 255.0), atol=1e-4)
+        assert x.min() >= 0.0
+        assert x.max() <= 1.0
+    else:
+        np.testing.assert_array_equal(x[:, 1], np.round(x[:, 1]))
+        assert set(x[:, 2]) <= {0.0, 1.0, 2.0}
+        for published, private in zip(x.T[:2], np.asarray(case.records.x).T[:2], strict=True):
+            assert private.min() < published.min()  # no extreme is published
+            assert published.max() < private.max()
+
+
+def test_same_key_same_release_other_key_other_release(case):
+    first, again, other = (case.call(jax.random.key(k), case.records) for k in (1, 1, 2))
+    np.testing.assert_array_equal(first.x, again.x)
+    np.testing.assert_array_equal(first.y, again.y)
+    assert not np.array_equal(first.x, other.x)
+
+
+def test_no_private_record_is_published(case):
+    release = case.call(jax.random.key(1), case.records)
+    private = {row.tobytes() for row in np.round(np.asarray(case.records.x) * 255).astype(int)}
+    published = {row.tobytes() for row in np.round(np.asarray(release.x) * 255).astype(int)}
+    assert len(published) > 1
+    assert not private & published
+
+
+def test_vmap_over_keys_and_records_equals_separate_runs():
+    """As the audit runs shadows; without selection, where a rounding could swap two records."""
+    publisher = small_publisher(IMAGE, train={"steps": 4}, oversample=1)
+    keys = jax.random.split(jax.random.key(3), 2)
+    sets = [make_records(IMAGE, COUNT, seed) for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *sets)
+    together = jax.jit(jax.vmap(publisher))(keys, stacked)
+    alone = jax.jit(publisher)
+    for row in range(2):
+        release = alone(keys[row], sets[row])
+        # Four float32 steps drift by rounding, and a pixel may round to the next of 256 levels.
+        np.testing.assert_allclose(together.x[row], release.x, atol=1.01 / 255)
+        assert (together.x[row] == release.x).mean() > 0.99
+        np.testing.assert_allclose(together.y[row], release.y, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("copies", "expected"), [(0.001, 1), (0.5, 20), (1.0, 40), (1.26, 50), (2.0, 80)]
+)
+def test_number_of_resampled_records(trained, copies, expected):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=copies)
+    release, info = jax.eval_shape(publisher.publish, jax.random.key(0), state, prepared)
+    assert release.x.shape[0] == release.y.shape[0] == expected
+    assert info.source.shape == info.curvature_after.shape == (expected,)
+
+
+def test_call_is_train_then_publish():
+    """The stages do in two processes what the audit's shadows do in one."""
+    records = make_records(IMAGE, COUNT)
+    publisher = small_publisher(IMAGE, train={"steps": 4})
+    key = jax.random.key(4)
+    whole = jax.jit(publisher)(key, records)
+    key_train, key_publish = jax.random.split(key)
+    prepared = jax.jit(publisher.prepare)(records)
+    state = bilevel.init_state(key_train, publisher.problem, COUNT)
+    step = bilevel.make_bilevel_step(publisher.problem)
+    for _ in range(4):
+        batch = bilevel.take_batch(state, prepared.x, prepared.probs, batch_size=16)
+        state, _ = step(state, batch)
+    parts, _ = jax.jit(publisher.publish)(key_publish, state, prepared)
+    assert (np.abs(whole.x - parts.x) <= 1.01 / 255).mean() > 0.95
+    np.testing.assert_allclose(np.sort(whole.y, axis=0), np.sort(parts.y, axis=0), atol=1e-3)
+
+
+def test_private_facts_of_a_publication(trained):
+    publisher, state, prepared = trained
+    _, info = jax.jit(publisher.publish)(jax.random.key(5), state, prepared)
+    lower = publisher.problem.lower
+    for name in ("exposure", "curvature_before", "perturbation"):
+        assert getattr(info, name).shape == (COUNT,)
+    assert all(np.isfinite(leaf).all() for leaf in info)
+    assert (info.exposure > 0).all()
+    assert (info.perturbation <= lower.trust_radius * (1 + 1e-6)).all()
+    assert (info.perturbation > 0).any()
+
+
+def test_aligned_at_strength_zero_is_the_plain_reconstruction(trained):
+    """Order kept, label as decoded: row by row what encoder and decoder make of each record."""
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=0)
+    state = dataclasses.replace(state, perturbation=jnp.zeros_like(state.perturbation))
+    release, info = jax.jit(publisher.publish)(jax.random.key(6), state, prepared)
+    np.testing.assert_array_equal(info.source, np.arange(COUNT))
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    gen = publisher.problem.generator
+
+    def reconstruct(x, probs):
+        mean, _ = gen.encode(state.generator, x, probs)
+        return joint.split_point(gen.space, gen.decoder_fn(state.generator)(mean))
+
+    x, probs = jax.vmap(reconstruct)(prepared.x, prepared.probs)
+    expected = features.decode_features(IMAGE, prepared.stats, x)
+    np.testing.assert_allclose(release.x, expected, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, probs, atol=1e-5)
+    assert len(np.unique(np.asarray(release.y), axis=0)) > COUNT // 2
+
+
+def test_aligned_moves_each_record_by_its_own_perturbation(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=0)
+    call = jax.jit(publisher.publish)
+    still, _ = call(jax.random.key(6), state, prepared)
+    pushed = state.perturbation.at[7].add(1.0)
+    moved, info = call(jax.random.key(6), dataclasses.replace(state, perturbation=pushed), prepared)
+    changed = np.flatnonzero((np.asarray(still.y) != np.asarray(moved.y)).any(axis=1))
+    np.testing.assert_array_equal(changed, [7])
+    np.testing.assert_allclose(info.perturbation, jnp.linalg.norm(pushed, axis=1), rtol=1e-5)
+
+
+def test_last_steps_move_each_record_by_its_own_exposure(trained):
+    """One step, recomputed for the least, the most and the middle exposed record."""
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=1)
+    # Away from zero, where the proximity term has a slope.
+    state = dataclasses.replace(state, perturbation=jnp.full_like(state.perturbation, 0.3))
+    key, lower = jax.random.key(13), publisher.problem.lower
+    _, info = jax.jit(publisher.publish)(key, state, prepared)
+    gen, seen = publisher.problem.generator, np.asarray(info.exposure)
+    fun = gen.decoder_fn(state.generator)
+    keys = jax.random.split(jax.random.split(jax.random.split(key, 4)[0])[1], COUNT)
+    for row in (seen.argmin(), seen.argmax(), np.argsort(seen)[COUNT // 2]):
+        rank = (seen < seen[row]).mean()
+        weight = lower.proximity + (lower.proximity_exposed - lower.proximity) * rank
+        code, _ = gen.encode(state.generator, prepared.x[row], prepared.probs[row])
+        delta, _ = obfuscate.update(
+            jax.random.split(keys[row], 1)[0], fun, code, state.perturbation[row],
+            jnp.asarray(weight, jnp.float32), **bilevel.update_options(lower),
+        )  # fmt: skip
+        expected = jnp.linalg.norm(delta)
+        np.testing.assert_allclose(info.perturbation[row], expected, rtol=2e-3, atol=1e-6)
+
+
+def test_step_size_zero_leaves_perturbations_where_they_are(trained):
+    publisher, state, prepared = trained
+    lower = dataclasses.replace(publisher.problem.lower, step_size=0.0)
+    problem = dataclasses.replace(publisher.problem, lower=lower)
+    publisher = with_publish(
+        dataclasses.replace(publisher, problem=problem), mode="aligned", drift_steps=3
+    )
+    _, info = jax.jit(publisher.publish)(jax.random.key(6), state, prepared)
+    expected = jnp.linalg.norm(state.perturbation, axis=1)
+    np.testing.assert_allclose(info.perturbation, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_resampled_without_parents_is_the_prior(trained):
+    """At rho = 0 the records matter only through the trained networks."""
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, rho=0.0, rho_exposed=0.0, oversample=1)
+    call = jax.jit(publisher.publish)
+    release, _ = call(jax.random.key(7), state, prepared)
+    others = publisher.prepare(make_records(IMAGE, COUNT, seed=9))
+    same, _ = call(jax.random.key(7), state, others)
+    np.testing.assert_array_equal(release.x, same.x)
+    np.testing.assert_array_equal(release.y, same.y)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.7])
+def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
+    publisher, state, _ = trained
+    publisher = with_publish(publisher, rho=rho, rho_exposed=0.5 * rho, oversample=1, copies=3.0)
+    codes = jax.random.normal(jax.random.key(8), (1000, 2), jnp.float32)
+    rank = jnp.linspace(0.0, 1.0, 1000, dtype=jnp.float32)
+    drawn, _, source = jax.jit(publisher._resample)(jax.random.key(9), state, codes, rank)
+    assert drawn.shape == (3000, 2)
+    for column in np.asarray(drawn).T:
+        assert stats.kstest(column, "norm").pvalue > 1e-3
+    parent = np.asarray(codes)[np.asarray(source)]
+    share = rho * (1.0 - 0.5 * np.asarray(rank)[np.asarray(source)])
+    slope = (np.asarray(drawn) * parent).sum() / (parent**2).sum()
+    assert abs(slope - share.mean()) < 5 / np.sqrt(6000)
+
+
+def test_every_parent_is_drawn_equally_often_and_in_no_order(trained):
+    publisher, state, prepared = trained
+    for copies, times in ((0.5, {0, 1}), (1.5, {1, 2})):
+        publisher = with_publish(publisher, copies=copies, oversample=1)
+        _, info = jax.jit(publisher.publish)(jax.random.key(10), state, prepared)
+        source = np.asarray(info.source)
+        assert set(np.bincount(source, minlength=COUNT)) == times
+        assert abs(stats.spearmanr(source, np.arange(len(source))).statistic) < 0.6
+
+
+def test_selection_keeps_the_least_curved_of_each_class(trained):
+    """The same draws, once all published and once half of them."""
+    publisher, state, prepared = trained
+    key = jax.random.key(11)
+    everything, all_info = jax.jit(with_publish(publisher, copies=4.0, oversample=1).publish)(
+        key, state, prepared
+    )
+    kept, info = jax.jit(with_publish(publisher, copies=2.0, oversample=2).publish)(
+        key, state, prepared
+    )
+    label, kept_label = (np.asarray(r.y).argmax(axis=1) for r in (everything, kept))
+    curved, kept_curved = (np.asarray(i.curvature_after) for i in (all_info, info))
+    assert len(set(label)) > 1
+    for c in set(label):
+        mine, chosen = np.sort(curved[label == c]), np.sort(kept_curved[kept_label == c])
+        assert abs(len(chosen) - len(mine) / 2) <= 1
+        np.testing.assert_allclose(chosen, mine[: len(chosen)], rtol=1e-4)
+    order = stats.spearmanr(kept_curved, np.arange(len(kept_curved))).statistic
+    assert abs(order) < 0.5  # the order of publication does not rank curvature
+
+
+def test_rank_within_class_equals_a_naive_count():
+    rng = np.random.default_rng(0)
+    values = np.round(rng.normal(size=200), 1).astype(np.float32)  # with ties
+    label = rng.choice(5, 200, p=(0.5, 0.3, 0.15, 0.05, 0.0))  # one class is empty
+    expected = np.zeros(200)
+    for i in range(200):
+        rivals = np.flatnonzero(label == label[i])
+        before = sum(values[j] < values[i] or (values[j] == values[i] and j < i) for j in rivals)
+        expected[i] = before / len(rivals)
+    rank = jax.jit(lambda v, y: rank_within_class(v, y, num_classes=5))(values, label)
+    assert rank.dtype == jnp.float32
+    np.testing.assert_allclose(rank, expected, rtol=1e-6)
+
+
+def test_publication_does_not_depend_on_the_block_size(trained, monkeypatch):
+    publisher, state, prepared = trained
+    one_block = jax.jit(publisher.publish)(jax.random.key(12), state, prepared)[0]
+    assert publishers.curvature._BLOCK > COUNT
+    monkeypatch.setattr("curvpub.publishers.curvature._BLOCK", 7)
+    publisher = dataclasses.replace(publisher)  # another object: traced anew
+    blocks = jax.jit(publisher.publish)(jax.random.key(12), state, prepared)[0]
+    assert (np.abs(one_block.x - blocks.x) <= 1.01 / 255).mean() > 0.98
+
+
+def test_publisher_is_hashable_and_refuses_what_does_not_fit():
+    publisher = small_publisher(IMAGE)
+    assert hash(publisher) == hash(small_publisher(IMAGE))
+    assert publisher == small_publisher(IMAGE)
+    with pytest.raises(ValueError, match=r"model\.kind='conv' needs images"):
+        small_publisher(TABLE, kind="conv")
+
+
+def test_raw_publisher_publishes_the_records():
+    records = make_records(IMAGE, COUNT)
+    release = jax.jit(RawPublisher(schema=IMAGE))(jax.random.key(0), records)
+    np.testing.assert_array_equal(release.x, records.x)
+    np.testing.assert_array_equal(release.y, np.eye(3)[np.asarray(records.y)])
+    assert release.y.dtype == jnp.float32
