@@ -115,7 +115,7 @@ def test_figures_are_sane(done):
     rows = {(r["publisher"], r["attack"], r["scope"]): r for r in results["attacks"]}
     for scope in ("game", "this release"):
         assert rows["raw", "nearest_calibrated", scope]["auc"] == 1.0
-        assert rows["raw", "nearest_calibrated", scope]["tpr"] == 1.0
+        assert rows["raw", "nearest_calibrated", scope]["points"][0]["tpr"] == 1.0
         assert rows["published", "nearest", scope]["auc"] < 0.8
     accuracy = {r["trained_on"]: r["accuracy"] for r in results["utility"] if r["scope"] == "game"}
     assert accuracy["raw"] > accuracy["published"] > 0.2  # 120 steps; guessing is 0.1

@@ -9,12 +9,9 @@ the IN and OUT spreads are separate and estimated from deviations within records
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from curvpub.audit.membership import check_design
-from curvpub.types import Array
 
 # Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
 # own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
@@ -23,35 +20,11 @@ _FLOOR = 1e-6
 _CANCELLED = 1e-4
 
 
-def logit_confidence(log_probs: Array, y: Array) -> Array:
-    """Logit-scaled confidence `log p_y - log(1 - p_y)` of each record.
-
-    Computed from the other classes' log-probabilities, so that it neither saturates nor cancels
-    where `p_y` is close to one.
-
-    Args:
-      log_probs: `[n, C]`.
-      y: labels, int `[n]`.
-
-    Returns:
-      `[n]`.
-
-    Raises:
-      ValueError: fewer than two classes, where every confidence is infinite.
-    """
-    if log_probs.shape[1] < 2:
-        raise ValueError(f"log_probs of shape {log_probs.shape} need at least two classes")
-    own = jax.nn.one_hot(y, log_probs.shape[1], dtype=bool)
-    picked = jnp.sum(jnp.where(own, log_probs, 0.0), axis=1)
-    others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, log_probs), axis=1)
-    return picked - others
-
-
 def lira(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline"] = "online",
+    mode: Literal["online", "offline", "difference"] = "online",
     variance: Literal["per_record", "global"] = "global",
 ) -> np.ndarray:
     """Scores every record in every shadow against the other shadows, leaving its pair out.
@@ -67,7 +40,8 @@ def lira(
       scores: any signal that tends to be higher for members, `[K, N]`.
       member: membership in complementary pairs, bool `[K, N]`.
       mode: `online` is the Gaussian log-likelihood ratio of IN against OUT; `offline` uses OUT
-        alone, the standardised excess over non-members.
+        alone, the standardised excess over non-members; `difference` is that excess as it stands,
+        the difficulty calibration of Watson et al. (arXiv 2111.08440).
       variance: `per_record`, or `global`: one IN and one OUT variance pooled over records, which
         is better below some 64 shadows.
 
@@ -85,10 +59,10 @@ def lira(
     for k in range(0, scores.shape[0], 2):
         # Of the two shadows of a pair, one holds the record and the other does not.
         one, two = scores[k], scores[k + 1]
-        moments = [
+        moments = (
             _without(sides[0], np.where(member[k], one, two)),
             _without(sides[1], np.where(member[k], two, one)),
-        ]
+        )
         _recompute(moments, sides, scores, member, k)
         inside, outside = moments
         for row in (k, k + 1):
@@ -103,7 +77,7 @@ def lira_target(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline"] = "online",
+    mode: Literal["online", "offline", "difference"] = "online",
     variance: Literal["per_record", "global"] = "global",
 ) -> np.ndarray:
     """Scores one further run, such as the actual release, against all shadows.
@@ -166,8 +140,8 @@ def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
 
 
 def _check_mode(mode: str, variance: str, usable: int) -> None:
-    if mode not in ("online", "offline"):
-        raise ValueError(f"mode={mode!r} must be 'online' or 'offline'")
+    if mode not in ("online", "offline", "difference"):
+        raise ValueError(f"mode={mode!r} must be 'online', 'offline' or 'difference'")
     if variance not in ("per_record", "global"):
         raise ValueError(f"variance={variance!r} must be 'per_record' or 'global'")
     if usable < 4:  # a variance needs two IN and two OUT shadows
@@ -200,7 +174,7 @@ def _without(side: _Side, score: np.ndarray) -> _Side:
 
 
 def _recompute(
-    moments: list[_Side], sides: Sequence[_Side], scores: np.ndarray, member: np.ndarray, k: int
+    moments: Sequence[_Side], sides: Sequence[_Side], scores: np.ndarray, member: np.ndarray, k: int
 ) -> None:
     """Sums anew, in place, where shadows k and k + 1 held nearly all of a record's squares."""
     rest = np.delete(np.arange(len(scores)), [k, k + 1])
@@ -235,6 +209,8 @@ def _std(side: _Side, variance: str, spread: float) -> np.ndarray:
 def _score(
     target: np.ndarray, inside: _Side, outside: _Side, mode: str, variance: str, spread: float
 ) -> np.ndarray:
+    if mode == "difference":
+        return target - outside.mean
     std_out = _std(outside, variance, spread)
     far_out = (target - outside.mean) / std_out
     if mode == "offline":

@@ -1,4 +1,6 @@
-"""Distance to the nearest published record."""
+"""Looking a record up among the published ones: the nearest, its neighbours, their density."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +31,7 @@ def nearest_release_distance(points: Array, release: Array, *, block_size: int =
     Raises:
       ValueError: nothing is published, or the dimensions differ.
     """
-    if not release.shape[0] or points.shape[1] != release.shape[1]:
-        raise ValueError(f"points {points.shape} and release {release.shape} cannot be compared")
+    _check(points, release)
     candidates = min(_CANDIDATES, release.shape[0])
     centre = jnp.mean(release, axis=0)
     centred = release - centre[None]
@@ -44,3 +45,113 @@ def nearest_release_distance(points: Array, release: Array, *, block_size: int =
         return jnp.sqrt(jnp.min(jnp.sum(jnp.square(gap), axis=1)))
 
     return map_blocks(one, points, block_size=block_size)
+
+
+def neighbour_agreement(
+    points: Array, y: Array, release: Array, probs: Array, *, neighbours: int, block_size: int = 512
+) -> Array:
+    """Mean published probability of a record's label among its nearest published records.
+
+    Args:
+      points: features of the pool records, `[N, D]`.
+      y: their labels, int `[N]`.
+      release: features of the published records, `[M, D]`.
+      probs: published label probabilities, `[M, C]`.
+      neighbours: published records that are asked; cut to M.
+      block_size: points handled at once; memory is `block_size * M`.
+
+    Returns:
+      `[N]` in [0, 1].
+
+    Raises:
+      ValueError: nothing is published, the dimensions differ, or `neighbours` is below one.
+    """
+    _check(points, release)
+    if neighbours < 1:
+        raise ValueError(f"neighbours={neighbours!r} must be at least 1")
+    count = min(neighbours, release.shape[0])
+    centre = jnp.mean(release, axis=0)
+    centred = release - centre[None]
+    squares = 0.5 * jnp.sum(jnp.square(centred), axis=1)
+
+    def one(args: tuple[Array, Array]) -> Array:
+        point, label = args
+        product = jnp.matmul(centred, point - centre, precision=jax.lax.Precision.HIGHEST)
+        _, index = jax.lax.top_k(product - squares, count)
+        return jnp.mean(probs[index, label])
+
+    return map_blocks(one, (points, y), block_size=block_size)
+
+
+def log_density(
+    points: Array, sample: Array, weights: Array, y: Array, *, block_size: int = 512
+) -> Array:
+    """Log of the joint density of features and label, by a Gaussian kernel estimate.
+
+    `log (1 / M) sum_j w_j[y] N(x; s_j, h^2 I)` with Scott's bandwidth `h = M^(-1 / (d + 4))`, for
+    coordinates of about unit variance.
+
+    Args:
+      points: where, `[N, d]`.
+      sample: records whose density it is, `[M, d]`.
+      weights: label probabilities of the sample, `[M, C]`, above zero.
+      y: label of each point, int `[N]`.
+      block_size: points handled at once; memory is `block_size * M`.
+
+    Returns:
+      `[N]`, in nats.
+
+    Raises:
+      ValueError: the sample is empty, or the dimensions differ.
+    """
+    _check(points, sample)
+    count, dim = sample.shape
+    precision = count ** (2.0 / (dim + 4))  # 1 / h^2
+    constant = 0.5 * dim * math.log(precision / (2.0 * math.pi)) - math.log(count)
+    squares = 0.5 * jnp.sum(jnp.square(sample), axis=1)
+    logs = jnp.log(weights).T  # [C, M]
+
+    def one(args: tuple[Array, Array]) -> Array:
+        point, label = args
+        product = jnp.matmul(sample, point, precision=jax.lax.Precision.HIGHEST)
+        # Rounding may leave a distance of zero a little below it.
+        half = jnp.maximum(squares + 0.5 * jnp.sum(jnp.square(point)) - product, 0.0)
+        return jax.nn.logsumexp(logs[label] - precision * half) + constant
+
+    return map_blocks(one, (points, y), block_size=block_size)
+
+
+def top_one_rate(candidates: Array, published: Array, source: Array) -> Array:
+    """Share of published records whose nearest candidate is the record that they were made from.
+
+    The re-identification of an aligned release: a guess has `1 / len(candidates)`.
+
+    Args:
+      candidates: private records, `[N, D]`.
+      published: published records, `[M, D]`.
+      source: row of `candidates` that each published record was made from, int `[M]`.
+
+    Returns:
+      Scalar.
+
+    Raises:
+      ValueError: there are none of either, dimensions differ, or `source` does not fit.
+    """
+    _check(published, candidates)
+    if source.shape != published.shape[:1]:
+        raise ValueError(f"source {source.shape} does not match published {published.shape}")
+    centre = jnp.mean(candidates, axis=0)
+    centred = candidates - centre[None]
+    squares = 0.5 * jnp.sum(jnp.square(centred), axis=1)
+
+    def one(point: Array) -> Array:
+        product = jnp.matmul(centred, point - centre, precision=jax.lax.Precision.HIGHEST)
+        return jnp.argmax(product - squares)
+
+    guess = map_blocks(one, published, block_size=512)
+    return jnp.mean((guess == source).astype(jnp.float32))
+
+
+def _check(points: Array, release: Array) -> None:
+    if not release.shape[0] or points.shape[1] != release.shape[1]:
+        raise ValueError(f"points {points.shape} and release {release.shape} cannot be compared")

@@ -161,11 +161,66 @@ def game_statistics(
         scores, member, fprs=[f for f, s in zip(fprs, shown, strict=True) if s],
         bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
-    value, half = _mean_and_half_width(figures, confidence)
-    low, high = np.maximum(value - half, 0.0), np.minimum(value + half, 1.0)
-    rows = [Interval(*map(float, row)) for row in zip(value, low, high, strict=True)]
-    rest = iter(rows[1:])
-    return GameStatistics(rows[0], tuple(next(rest) if s else None for s in shown))
+    return _statistics(figures, shown, confidence)
+
+
+def compare_games(
+    first: np.ndarray,
+    second: np.ndarray,
+    member: np.ndarray,
+    *,
+    fprs: Sequence[float],
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> GameStatistics:
+    """How much better an attack does on a second publisher than on a first, on the same splits.
+
+    Both played the game with the same membership, so what the splits and the records contribute to
+    both cancels, and the interval of the difference is narrower than two intervals side by side
+    suggest. It is that of `game_statistics` with each pair's difference in the place of its figure.
+
+    Args:
+      first: the attack's scores on one publisher, `[K, N]`.
+      second: the same on the other.
+      member: membership of both games, in complementary pairs, bool `[K, N]`.
+      fprs: see `game_statistics`.
+      bootstrap: resamples of the records, the same for both.
+      confidence: coverage of the intervals.
+      seed: seed of the resampling.
+
+    Returns:
+      Differences second - first, in [-1, 1].
+
+    Raises:
+      ValueError: as in `game_statistics`.
+    """
+    both = [
+        check_game(s, member, fprs, bootstrap=bootstrap, confidence=confidence)
+        for s in (first, second)
+    ]
+    shown = [resolvable(fpr, _nonmembers(member)) for fpr in fprs]
+    kept = [f for f, s in zip(fprs, shown, strict=True) if s]
+    one, two = (game_figures(s, member, fprs=kept, bootstrap=bootstrap, seed=seed) for s in both)
+    difference = GameFigures(*(b - a for a, b in zip(one, two, strict=True)))
+    return _statistics(difference, shown, confidence, lowest=-1.0)
+
+
+def predictive_value(tpr: float, fpr: float, *, prior: float) -> float | None:
+    """Share of the accused who are members, where members are a share `prior` of all.
+
+    Bayes' rule: `prior tpr / (prior tpr + (1 - prior) fpr)`; None where nobody is accused.
+
+    Raises:
+      ValueError: a rate lies outside [0, 1], or `prior` outside (0, 1).
+    """
+    for name, value in (("tpr", tpr), ("fpr", fpr)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name}={value!r} must lie in [0, 1]")
+    if not 0.0 < prior < 1.0:
+        raise ValueError(f"prior={prior!r} must lie between 0 and 1")
+    accused = prior * tpr + (1.0 - prior) * fpr
+    return prior * tpr / accused if accused else None
 
 
 def check_game(
@@ -206,6 +261,17 @@ def check_settings(
 
 def _nonmembers(member: np.ndarray) -> int:
     return int((~member).sum(axis=1).min())
+
+
+def _statistics(
+    figures: GameFigures, shown: Sequence[bool], confidence: float, *, lowest: float = 0.0
+) -> GameStatistics:
+    """Means over pairs with their intervals, in [lowest, 1], None where there is no figure."""
+    value, half = _mean_and_half_width(figures, confidence)
+    low, high = np.maximum(value - half, lowest), np.minimum(value + half, 1.0)
+    rows = [Interval(*map(float, row)) for row in zip(value, low, high, strict=True)]
+    rest = iter(rows[1:])
+    return GameStatistics(rows[0], tuple(next(rest) if s else None for s in shown))
 
 
 def _mean_and_half_width(figures: GameFigures, confidence: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,19 +1,17 @@
 """From signals to figures: every attack on the game and on the release itself."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from curvpub.audit import likelihood, roc, statistics
+from curvpub.audit import roc, statistics
+from curvpub.audit.attacks import TITLES, Signals, attack_scores
 from curvpub.audit.membership import complementary_pairs
 
-_MANY_SHADOWS = 64  # from here on a variance per record is worth estimating (arXiv 2112.03570)
-_EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
-
-ATTACKS = ("loss_threshold", "lira", "lira_offline", "nearest", "nearest_calibrated")
-"""Attacks on the classifier trained on the release, then on the release itself."""
+PRIOR = 0.01
+"""Share of members among the records that an attacker tries, for the predictive value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +25,10 @@ class OperatingPoint:
         a threshold that shadows alone have set. None where `fpr` allows not even one of the
         non-members: then no TPR can be told from any other.
       realised_fpr: this release: the rate that the threshold really had, with its interval.
+      ppv: share of the accused who are members, where one record in a hundred is one (a prior of
+        1%, not the game's even one), with its interval: in the game from the interval of `tpr` at
+        the rate that is kept; on this release from the ends of both rates' intervals, which is
+        wide. None where nobody is accused.
     """
 
     fpr: float
@@ -37,6 +39,9 @@ class OperatingPoint:
     realised_fpr: float | None = None
     realised_fpr_low: float | None = None
     realised_fpr_high: float | None = None
+    ppv: float | None = None
+    ppv_low: float | None = None
+    ppv_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,8 @@ class AttackResult:
 
     Attributes:
       publisher: `raw` or `published`.
-      attack: one of `ATTACKS`.
+      attack: name of the attack.
+      title: what it is called on pages.
       scope: `game` (mean over shadows) or `this release`.
       auc: area under the ROC curve, with its interval.
       points: operating points, in the order that they were asked for.
@@ -53,62 +59,12 @@ class AttackResult:
 
     publisher: str
     attack: str
+    title: str
     scope: str
     auc: float
     auc_low: float
     auc_high: float
     points: tuple[OperatingPoint, ...]
-
-
-def attack_scores(signals: Mapping[str, np.ndarray], member: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of every attack in every shadow.
-
-    Args:
-      signals: `confidence`, `log_prob` and `distance`, each `[K, N]`.
-      member: membership in complementary pairs, bool `[K, N]`.
-
-    Returns:
-      Attack name to `[K, N]`, higher = more likely a member.
-    """
-    variance = _variance(member)
-    closeness = _closeness(signals["distance"])
-    confidence = signals["confidence"]
-    return {
-        "loss_threshold": np.asarray(signals["log_prob"], np.float64),
-        "lira": likelihood.lira(confidence, member, variance=variance),
-        "lira_offline": likelihood.lira(confidence, member, mode="offline", variance=variance),
-        "nearest": closeness,
-        "nearest_calibrated": likelihood.lira(closeness, member, variance=variance),
-    }
-
-
-def attack_target(
-    target: Mapping[str, np.ndarray], signals: Mapping[str, np.ndarray], member: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Scores of every attack on one further run, calibrated on all shadows.
-
-    Args:
-      target: the run's signals, each `[N]`.
-      signals: the shadows' signals, each `[K, N]`.
-      member: the shadows' membership, bool `[K, N]`.
-
-    Returns:
-      Attack name to `[N]`.
-    """
-    variance = _variance(member)
-    closeness = _closeness(signals["distance"])
-    confidence = signals["confidence"]
-    own = _closeness(target["distance"])
-    against = likelihood.lira_target
-    return {
-        "loss_threshold": np.asarray(target["log_prob"], np.float64),
-        "lira": against(target["confidence"], confidence, member, variance=variance),
-        "lira_offline": against(
-            target["confidence"], confidence, member, mode="offline", variance=variance
-        ),
-        "nearest": own,
-        "nearest_calibrated": against(own, closeness, member, variance=variance),
-    }
 
 
 def summarise_game(
@@ -130,12 +86,11 @@ def summarise_game(
     return AttackResult(
         publisher=publisher,
         attack=attack,
+        title=TITLES.get(attack, attack),
         scope="game",
         **_interval("auc", found.auc),
         points=tuple(
-            OperatingPoint(
-                fpr=fpr, nonmembers=nonmembers, **({} if tpr is None else _interval("tpr", tpr))
-            )
+            OperatingPoint(fpr=fpr, nonmembers=nonmembers, **_game_point(fpr, nonmembers, tpr))
             for fpr, tpr in zip(fprs, found.tpr, strict=True)
         ),
     )
@@ -188,18 +143,72 @@ def summarise_release(
                 count = int(hit[side].sum()), int(side.sum())
                 exact = statistics.clopper_pearson(*count, confidence=confidence)
                 found |= _interval(name, exact)
+            found |= _ppv(*(
+                [found[name + end] for end in ("", "_low", "_high")]
+                for name in ("tpr", "realised_fpr")
+            ))  # fmt: skip
         points.append(OperatingPoint(fpr=fpr, nonmembers=nonmembers, **found))
     return AttackResult(
         publisher=publisher,
         attack=attack,
+        title=TITLES.get(attack, attack),
         scope="this release",
         **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
         points=tuple(points),
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """How much better an attack does on one publisher than on another, on the same splits.
+
+    Attributes:
+      attack: name of the attack.
+      title: what it is called on pages.
+      auc: difference of the AUCs, with its interval.
+      fpr: the rate of the next figure.
+      tpr: difference of the TPRs at it, with its interval; None where it is not resolvable.
+    """
+
+    attack: str
+    title: str
+    auc: float
+    auc_low: float
+    auc_high: float
+    fpr: float
+    tpr: float | None = None
+    tpr_low: float | None = None
+    tpr_high: float | None = None
+
+
+def summarise_change(
+    attack: str,
+    before: np.ndarray,
+    after: np.ndarray,
+    member: np.ndarray,
+    *,
+    fpr: float,
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> Change:
+    """An attack's figures `after` less those `before`; see `statistics.compare_games`."""
+    found = statistics.compare_games(
+        before, after, member, fprs=[fpr], bootstrap=bootstrap, confidence=confidence, seed=seed
+    )
+    tpr = found.tpr[0]
+    return Change(
+        attack=attack,
+        title=TITLES.get(attack, attack),
+        **_interval("auc", found.auc),
+        fpr=fpr,
+        **({} if tpr is None else _interval("tpr", tpr)),
+    )
+
+
 def null_check(
-    signals: Mapping[str, np.ndarray],
+    signals: Signals,
+    member: np.ndarray,
     *,
     fprs: Sequence[float] = (),
     bootstrap: int,
@@ -211,13 +220,14 @@ def null_check(
     A figure away from 0.5 here means that the audit itself leaks membership into its scores.
 
     Args:
-      signals: the game's signals, each `[K, N]`.
+      signals: the game's signals.
+      member: its membership, whose shape the wrong one has.
       fprs: false-positive rates.
       bootstrap: resamples.
       confidence: coverage of the intervals.
       seed: seed of the wrong matrix and of the resampling.
     """
-    shadows, records = signals["distance"].shape
+    shadows, records = member.shape
     wrong = complementary_pairs(
         np.random.default_rng([seed, 3]), num_shadows=shadows, num_records=records
     )
@@ -228,12 +238,17 @@ def null_check(
     ]
 
 
-def _variance(member: np.ndarray) -> Literal["per_record", "global"]:
-    return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
+def _game_point(fpr: float, nonmembers: int, tpr: statistics.Interval | None) -> dict[str, Any]:
+    if tpr is None:
+        return {}
+    kept = roc.allowed_false_positives(fpr, nonmembers) / nonmembers
+    return _interval("tpr", tpr) | _ppv(tpr, (kept, kept, kept))
 
 
-def _closeness(distance: np.ndarray) -> np.ndarray:
-    return -np.log(np.asarray(distance, np.float64) + _EPSILON)
+def _ppv(tpr: Sequence[float], fpr: Sequence[float]) -> dict[str, float | None]:
+    """The predictive value from value, low and high end of both rates."""
+    pairs = {"ppv": (tpr[0], fpr[0]), "ppv_low": (tpr[1], fpr[2]), "ppv_high": (tpr[2], fpr[1])}
+    return {k: statistics.predictive_value(*v, prior=PRIOR) for k, v in pairs.items()}
 
 
 def _interval(name: str, interval: statistics.Interval) -> dict[str, float]:

@@ -26,9 +26,9 @@ def environment() -> jinja2.Environment:
     result.filters["yaml"] = _yaml
     result.filters["share"] = wording.share
     result.filters["number"] = wording.number
-    result.globals["ATTACKS"] = wording.ATTACKS
     result.globals["figure"] = wording.with_interval
     result.globals["rate"] = wording.rate
+    result.globals["change"] = wording.change
     return result
 
 

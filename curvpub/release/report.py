@@ -4,12 +4,16 @@
 
 - `name`, `created`, `machine`, `mode` (`resampled` or `aligned`): text; `config`: nested dict.
 - `sizes`: `pool`, `members`, `test`, `released`.
-- `attacks`: rows with `publisher` (`raw`, `published`), `attack` (a key of `wording.ATTACKS`),
+- `attacks`: rows with `publisher` (`raw`, `published`), `attack` and its `title`,
   `scope` (`game`: over all shadows; `this release`: the release itself), `auc` with `_low` and
   `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
   `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
   `this release` also have `realised_fpr` with `_low` and `_high`: what the threshold set on shadows
-  gave.
+  gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
+- `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
+  `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
+- `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
+  nearest private record is the one that they come from, `guess`, and `candidates`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -201,6 +205,8 @@ def _render(
             sentences=sentences,
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
+            changes=results.get("changes", []),
+            matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),
             machine=_flat({"": results["machine"]}),
@@ -212,9 +218,10 @@ def _attack_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per attack and scope, with the row of each publisher or None."""
     keys = dict.fromkeys((r["attack"], r["scope"]) for r in rows)
     found = {(r["attack"], r["scope"], r["publisher"]): r for r in rows}
+    titles = {r["attack"]: r["title"] for r in rows}
     return [
         {
-            "name": wording.ATTACKS.get(attack, attack),
+            "name": titles[attack],
             "scope": scope,
             "raw": found.get((attack, scope, "raw")),
             "published": found.get((attack, scope, "published")),

@@ -3,23 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ATTACKS = {
-    "loss_threshold": "Loss threshold, on a model trained on it",
-    "lira": "LiRA (online), on a model trained on it",
-    "lira_offline": "LiRA (offline), on a model trained on it",
-    "nearest": "Nearest published record",
-    "nearest_calibrated": "Nearest published record, calibrated over shadows",
-}
-"""Names of the attacks, by their key in the results."""
-
 SHORT_ATTACKS = {
     "loss_threshold": "loss threshold",
+    "modified_entropy": "modified entropy",
+    "loss_calibrated": "calibrated loss",
     "lira": "LiRA online",
     "lira_offline": "LiRA offline",
+    "rmia": "RMIA online",
+    "rmia_offline": "RMIA offline",
+    "label_only": "label only",
     "nearest": "nearest record",
     "nearest_calibrated": "nearest, calibrated",
+    "neighbours": "neighbours' labels",
+    "density": "density ratio",
+    "density_calibrated": "density, calibrated",
 }
-"""The same for charts and the terminal."""
+"""Names of the attacks for charts and the terminal; pages take each row's `title`."""
 
 
 def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
@@ -40,6 +39,16 @@ def with_interval(row: Mapping[str, Any], name: str, *, percent: bool = False) -
         )
     text = f"{value:.3f}"
     return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
+
+
+def change(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
+    """A difference and its interval with their signs, as `-0.117 [-0.131, -0.103]`."""
+    value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None:
+        return "not resolvable"
+    if percent:
+        return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def rate(point: Mapping[str, Any]) -> str:

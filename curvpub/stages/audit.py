@@ -10,8 +10,9 @@ import numpy as np
 from absl import logging
 
 from curvpub import workspace
-from curvpub.audit import game
+from curvpub.audit import game, observers
 from curvpub.audit.membership import complementary_pairs
+from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
@@ -23,8 +24,8 @@ from curvpub.workspace import Run
 class Observed(NamedTuple):
     """Signals of one publisher: of the shadows stacked, and of the target run."""
 
-    shadows: dict[str, np.ndarray]  # each [K, N], accuracy [K]
-    target: dict[str, np.ndarray]  # each [N], accuracy []
+    shadows: dict[str, np.ndarray]  # each [K, N], accuracy [K], ...
+    target: dict[str, np.ndarray]  # each [N], accuracy [], ...
 
 
 def audit(run: Run) -> None:
@@ -40,7 +41,7 @@ def audit(run: Run) -> None:
             "run the stages 'train' and 'publish' first"
         )
     attacker = make_attacker(run)
-    world = game.make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
+    world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     world = devices.replicate(run.mesh, world)
     member = design(run)
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
@@ -55,12 +56,12 @@ def audit(run: Run) -> None:
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
 
-def make_attacker(run: Run) -> game.Attacker:
+def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
     settings = run.config.audit
-    return game.Attacker(
-        schema=run.dataset.schema,
-        classifier=make_classifier(
+    return observers.standard_attacker(
+        run.dataset.schema,
+        make_classifier(
             run.dataset.schema,
             kind=settings.classifier,
             hidden=settings.hidden,
@@ -113,8 +114,8 @@ def _play(
     run: Run,
     name: str,
     publisher: Publisher,
-    attacker: game.Attacker,
-    world: game.World,
+    attacker: observers.Attacker,
+    world: World,
     member: np.ndarray,
     folder: pathlib.Path,
 ) -> None:
@@ -147,7 +148,7 @@ def _play(
 
 
 def _attack_target(
-    run: Run, attacker: game.Attacker, world: game.World, release: Release, folder: pathlib.Path
+    run: Run, attacker: observers.Attacker, world: World, release: Release, folder: pathlib.Path
 ) -> None:
     """Attacks the release as it stands, in the same way as the shadows' releases."""
     path = folder / "target.npz"
@@ -155,7 +156,7 @@ def _attack_target(
         return
     release = Release(x=jnp.asarray(release.x), y=jnp.asarray(release.y))
     signals = jax.jit(attacker.observe)(run.stage_key("attack"), release, world)
-    arrays = {k: np.asarray(v) for k, v in signals._asdict().items()}
+    arrays = {k: np.asarray(v) for k, v in signals.items()}
     _check(arrays, "target")
     files.write_arrays(path, arrays)
 

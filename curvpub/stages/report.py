@@ -13,7 +13,8 @@ import numpy as np
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import likelihood, roc, statistics, summary
+from curvpub.audit import likelihood, matching, roc, statistics, summary
+from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
@@ -73,11 +74,12 @@ def collect(
     """All aggregate figures of a run as one JSON-able dict; safe to publish."""
     fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
-    attacks, roc = [], []
+    attacks, roc, played = [], [], {}
     for name, o in observed.items():
-        scores = summary.attack_scores(o.shadows, member)
-        target = summary.attack_target(o.target, o.shadows, member)
-        for attack in summary.ATTACKS:
+        scores = attack_scores(o.shadows, member)
+        target = attack_target(o.target, o.shadows, member)
+        played[name] = scores
+        for attack in scores:
             attacks.append(
                 summary.summarise_game(name, attack, scores[attack], member, fprs=fprs, **options)
             )
@@ -94,7 +96,14 @@ def collect(
                 )
             )
             roc.append(_curve(name, attack, scores[attack], member))
-    null = summary.null_check(observed["published"].shadows, **options)
+    changes = [
+        summary.summarise_change(
+            attack, before, played["published"][attack], member,
+            fpr=run.config.audit.fpr, **options,
+        )
+        for attack, before in played["raw"].items()
+    ]  # fmt: skip
+    null = summary.null_check(observed["published"].shadows, member, **options)
     rows = [dataclasses.asdict(a) for a in attacks]
     results = {
         "name": run.config.name,
@@ -110,6 +119,8 @@ def collect(
             "shadows": run.config.audit.shadows,
         },
         "attacks": rows,
+        "changes": [dataclasses.asdict(c) for c in changes],
+        "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
@@ -217,7 +228,7 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
-    kept += ("attacks", "utility", "checks")
+    kept += ("attacks", "changes", "matching", "utility", "checks")
     return {k: results[k] for k in kept}
 
 
@@ -239,6 +250,17 @@ def _options(run: Run) -> dict[str, Any]:
         "confidence": settings.confidence,
         "seed": _SEED,
     }
+
+
+def _matching(run: Run, release: Release, info: dict[str, np.ndarray]) -> matching.Matching:
+    return matching.match_sources(
+        run.dataset.schema,
+        run.dataset.pool,
+        release,
+        np.flatnonzero(run.member)[info["source"]],
+        label_scale=run.config.model.label_scale,
+        confidence=run.config.audit.confidence,
+    )
 
 
 def _curve(name: str, attack: str, scores: np.ndarray, member: np.ndarray) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub.audit import Attacker, complementary_pairs, make_world, play
+from curvpub.audit import complementary_pairs, make_world, play, standard_attacker
 from curvpub.models.networks import Mlp
 from curvpub.publishers import RawPublisher
 from curvpub.types import Array, Records, Release, Schema
@@ -25,6 +25,12 @@ class ConstantPublisher:
         x = jax.random.uniform(key_x, (count, *SCHEMA.shape), jnp.float32)
         y = jax.random.dirichlet(key_y, jnp.ones(3, jnp.float32), (count,), jnp.float32)
         return Release(x=x, y=y)
+
+
+def make_attacker(**options):
+    """Every observer, with small models."""
+    options = {"steps": 60, "batch_size": 16, "learning_rate": 0.02, "label_scale": 1.0} | options
+    return standard_attacker(SCHEMA, Mlp((16,), 3), **options)
 
 
 def draw_records(seed: int, count: int) -> Records:
@@ -49,14 +55,12 @@ def world():
 
 @pytest.fixture(scope="session")
 def attacker():
-    return Attacker(
-        schema=SCHEMA,
-        classifier=Mlp((16,), 3),
-        steps=60,
-        batch_size=16,
-        learning_rate=0.02,
-        label_scale=1.0,
-    )
+    return make_attacker()
+
+
+@pytest.fixture(scope="session")
+def attacker_with():
+    return make_attacker
 
 
 @pytest.fixture(scope="session")

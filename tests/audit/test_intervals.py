@@ -9,11 +9,14 @@ from sklearn.metrics import roc_auc_score
 
 from curvpub.audit import (
     auc,
+    compare_games,
     complementary_pairs,
     delong,
     game_statistics,
     lira,
+    predictive_value,
     resampling,
+    summarise_change,
     summarise_game,
     summarise_release,
     threshold_at_fpr,
@@ -259,5 +262,79 @@ def test_a_rate_that_no_count_supports_is_none():
         assert (shown.fpr, shown.nonmembers) == (0.05, 99)
         assert shown.tpr_low <= shown.tpr <= shown.tpr_high
         nothing = {k for k, v in dataclasses.asdict(hidden).items() if v is None}
-        assert nothing == {n + e for n in ("tpr", "realised_fpr") for e in ("", "_low", "_high")}
+        assert nothing == {
+            n + e for n in ("tpr", "realised_fpr", "ppv") for e in ("", "_low", "_high")
+        }
         assert (hidden.fpr, hidden.nonmembers) == (0.01, 99)
+
+
+def test_comparison_covers_and_is_narrow():
+    """Two publishers with the same splits, whose records' luck they share: 200 games."""
+    rng = np.random.default_rng(10)
+    found, alone, options = [], [], {"fprs": [FPR], "bootstrap": 40, "confidence": 0.95, "seed": 0}
+    for _ in range(200):
+        member = complementary_pairs(rng, num_shadows=16, num_records=100)
+        exposed = np.exp(rng.normal(size=100) - 1)
+        noise = rng.normal(size=member.shape)
+        first, second = (c * exposed * member + noise for c in (1.0, 0.8))
+        found.append(compare_games(first, second, member, **options))
+        alone.append(game_statistics(first, member, **options))
+    found = np.array([(f.auc, *f.tpr) for f in found])  # [games, (auc, tpr), (value, low, high)]
+    truth = found[:, :, 0].mean(axis=0)
+    assert (truth < 0).all()
+    covered = ((found[:, :, 1] <= truth) & (truth <= found[:, :, 2])).mean(axis=0)
+    assert (covered > 0.9).all(), covered  # 95% less three standard errors
+    width = (found[:, 0, 2] - found[:, 0, 1]).mean()
+    assert width < 0.5 * np.mean([a.auc.high - a.auc.low for a in alone])
+
+
+def test_comparison_is_the_difference():
+    rng = np.random.default_rng(11)
+    member = complementary_pairs(rng, num_shadows=6, num_records=60)
+    first, second = rng.normal(size=member.shape) + member, rng.normal(size=member.shape)
+    options = {"fprs": [0.1, 0.001], "bootstrap": 20, "confidence": 0.95, "seed": 0}
+    there, back = (compare_games(*s, member, **options) for s in ((first, second), (second, first)))
+    one, two = (game_statistics(s, member, **options) for s in (first, second))
+    assert there.auc.value == pytest.approx(two.auc.value - one.auc.value, abs=1e-12)
+    assert there.tpr[0].value == pytest.approx(two.tpr[0].value - one.tpr[0].value, abs=1e-12)
+    assert there.tpr[1] is None
+    np.testing.assert_allclose(there.auc, -np.array(back.auc)[[0, 2, 1]], atol=1e-12)
+    assert compare_games(first, first, member, **options).auc == (0.0, 0.0, 0.0)
+    row = summarise_change(
+        "lira", first, second, member, fpr=0.1, bootstrap=20, confidence=0.95, seed=0
+    )
+    assert (row.auc, row.auc_low, row.tpr) == (there.auc.value, there.auc.low, there.tpr[0].value)
+    none = summarise_change(
+        "lira", first, second, member, fpr=0.001, bootstrap=20, confidence=0.95, seed=0
+    )
+    assert none.tpr is None
+
+
+def test_predictive_value():
+    """10% of 100 members and 1% of 9,900 others are accused: 10 of 109."""
+    assert predictive_value(0.1, 0.01, prior=0.01) == pytest.approx(10 / 109)
+    assert predictive_value(0.3, 0.3, prior=0.2) == pytest.approx(0.2)  # guessing
+    assert predictive_value(0.5, 0.0, prior=0.01) == 1.0
+    assert predictive_value(0.0, 0.0, prior=0.01) is None
+    for values, message in [((1.5, 0.1, 0.1), "tpr=1.5"), ((0.1, -1.0, 0.1), "fpr=-1.0"),
+                            ((0.1, 0.1, 0.0), "prior=0.0")]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            predictive_value(values[0], values[1], prior=values[2])
+
+
+def test_results_carry_the_predictive_value():
+    rng = np.random.default_rng(12)
+    member = complementary_pairs(rng, num_shadows=6, num_records=198)
+    scores = rng.normal(size=member.shape) + member
+    game = summarise_game(
+        "raw", "lira", scores, member, fprs=[0.05], bootstrap=20, confidence=0.95, seed=0
+    ).points[0]
+    for end in ("", "_low", "_high"):  # 4 of 99 are allowed
+        expected = predictive_value(getattr(game, "tpr" + end), 4 / 99, prior=0.01)
+        assert getattr(game, "ppv" + end) == expected
+    own = summarise_release(
+        "raw", "lira", scores[0], member[0], scores, member, fprs=[0.05], confidence=0.95
+    ).points[0]
+    assert own.ppv == predictive_value(own.tpr, own.realised_fpr, prior=0.01)
+    assert own.ppv_low == predictive_value(own.tpr_low, own.realised_fpr_high, prior=0.01)
+    assert own.ppv_high == predictive_value(own.tpr_high, own.realised_fpr_low, prior=0.01)

@@ -9,6 +9,7 @@ from scipy import stats
 from curvpub.audit import auc, complementary_pairs, exposure, lira, lira_target, logit_confidence
 
 MODES = [(m, v) for m in ("online", "offline") for v in ("global", "per_record")]
+MODES += [("difference", "global")]
 
 
 def design(seed, shadows, records):
@@ -47,7 +48,9 @@ def naive_score(target, scores, member, mode, variance):
     result = []
     for i in range(records):
         out = stats.norm(np.mean(outs[i]), spread(outs, i))
-        if mode == "offline":  # the one-sided test's z value, Eq. (4) of the paper
+        if mode == "difference":
+            result.append(target[i] - out.mean())
+        elif mode == "offline":  # the one-sided test's z value, Eq. (4) of the paper
             result.append((target[i] - out.mean()) / out.std())
         else:
             inside = stats.norm(np.mean(ins[i]), spread(ins, i))

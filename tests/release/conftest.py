@@ -64,10 +64,11 @@ def table_test(table_release):
 
 
 def _attack(publisher, attack, scope, auc, tpr, **more):
-    row = {"publisher": publisher, "attack": attack, "scope": scope}
+    row = {"publisher": publisher, "attack": attack, "title": attack.title(), "scope": scope}
     row |= {"auc": auc, "auc_low": auc - 0.012, "auc_high": min(auc + 0.012, 1.0)}
     point = {"fpr": 0.01, "nonmembers": 674, "tpr": tpr, "tpr_low": 0.8 * tpr}
-    point |= {"tpr_high": min(1.25 * tpr, 1.0)} | more
+    point |= {"tpr_high": min(1.25 * tpr, 1.0), "ppv": 0.021, "ppv_low": 0.011, "ppv_high": 0.034}
+    point |= more
     none = {"fpr": 0.001, "nonmembers": 674, "tpr": None, "tpr_low": None, "tpr_high": None}
     return row | {"points": [point, none]}
 
@@ -122,6 +123,15 @@ def results():
         "mode": "resampled",
         "sizes": {"pool": 1347, "members": 673, "test": 450, "released": 1346},
         "attacks": _attacks(),
+        "changes": [
+            {"attack": "lira", "title": "Lira", "fpr": 0.01}
+            | {"auc": -0.117, "auc_low": -0.131, "auc_high": -0.103}
+            | {"tpr": -0.065, "tpr_low": -0.081, "tpr_high": -0.049},
+            {"attack": "nearest", "title": "Nearest", "fpr": 0.01}
+            | {"auc": -0.459, "auc_low": -0.471, "auc_high": -0.447, "tpr": None},
+        ],
+        "matching": {"rate": 0.031, "rate_low": 0.022, "rate_high": 0.042}
+        | {"guess": 1 / 1347, "candidates": 1347, "published": 1346},
         "utility": [
             {"trained_on": k, "scope": s, "accuracy": v}
             | {"accuracy_low": v - 0.01, "accuracy_high": v + 0.01}

@@ -79,7 +79,7 @@ def test_sha256sum_agrees(tmp_path, table_release, table_schema):
 def test_update_adds_audit(tmp_path, image_release, image_schema):
     folder = tmp_path / "release"
     write(folder, image_release, image_schema)
-    attack = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.612}
+    attack = {"publisher": "raw", "attack": "lira", "title": "LiRA", "scope": "game", "auc": 0.612}
     point = {"fpr": 0.01, "nonmembers": 500, "tpr": 0.034}
     strict = {"fpr": 0.001, "nonmembers": 500, "tpr": None}
     bundle.update_release(
@@ -173,7 +173,7 @@ def test_audited_says_what_is_there(tmp_path, table_release, table_schema):
     write(folder, table_release, table_schema)
     with pytest.raises(ValueError, match=r"audit\.json is absent"):
         bundle.update_release(folder, files={}, metadata={"audited": True})
-    row = {"publisher": "raw", "attack": "lira", "scope": "game", "auc": 0.7312}
+    row = {"publisher": "raw", "attack": "lira", "title": "LiRA", "scope": "game", "auc": 0.7312}
     point = {"fpr": 0.01, "nonmembers": 500, "tpr": 0.5}
     metadata = {"audited": True, "audit": {"attacks": [row | {"points": [point]}]}}
     bundle.update_release(folder, files={"audit.json": "{}"}, metadata=metadata)

@@ -9,7 +9,15 @@ from curvpub.release import card, report, wording
 from curvpub.types import Records, Schema
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-EMPTY_TABLES = {"attacks": [], "utility": [], "roc": [], "checks": [], "warnings": []}
+EMPTY_TABLES = {
+    "attacks": [],
+    "changes": [],
+    "matching": None,
+    "utility": [],
+    "roc": [],
+    "checks": [],
+    "warnings": [],
+}
 EMPTY = EMPTY_TABLES | {"histograms": {}, "history": {}, "timings": {}, "config": {}}
 
 
@@ -87,6 +95,11 @@ def test_public_page(results, parts):
         "null game",
         "real FPR 1.2% [0.6, 2.1]",
         "TPR at 1%, published",
+        "right 2.1% [1.1, 3.4]",
+        "-0.117 [-0.131, -0.103]",
+        "comes from in 3.1% [2.2, 4.2] of the cases. A guess is right in 0.0742%.",
+        "-6.5 [-8.1, -4.9] points",
+        "-0.459 [-0.471, -0.447] not resolvable",
         "TPR at 0.1% FPR: not resolvable with 674 non-members.",
     ):
         assert words in page.text, words
