@@ -180,9 +180,8 @@ def test_zero_step_size_changes_nothing():
     [
         lambda z: curved(z) / 0.0,
         lambda z: curved(z) + jnp.sqrt(-1.0 - z[0] ** 2),
-        lambda z: jnp.zeros(D, z.dtype) * z[0],
     ],
-    ids=["infinite", "nan", "dead"],
+    ids=["infinite", "nan"],
 )
 def test_step_that_is_not_finite_is_not_taken(broken):
     delta = 0.2 * codes(1, seed=2)[0]
@@ -192,6 +191,25 @@ def test_step_that_is_not_finite_is_not_taken(broken):
     )
     np.testing.assert_array_equal(moved, delta)
     assert info.step_length == 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_a_dead_decoder_is_left_alone_but_for_noise(temperature):
+    """A metric of zero is regularised to the ridge itself: no drift, and noise that stays finite."""
+    delta = 0.2 * codes(1, seed=2)[0]
+    options = STEP | {"temperature": temperature}
+    moved, _ = obfuscate.update(
+        jax.random.key(0),
+        lambda z: jnp.zeros(D, z.dtype) * z[0],
+        codes(1)[0],
+        delta,
+        jnp.asarray(1.0),
+        **options,
+    )
+    if temperature == 0.0:
+        np.testing.assert_allclose(moved, delta, atol=1e-15)  # (z + d) - z rounds
+    assert np.isfinite(moved).all()
+    assert np.linalg.norm(moved) <= options["trust_radius"] * (1 + 1e-12)
 
 
 def test_langevin_noise_reaches_its_stationary_law():
