@@ -195,7 +195,7 @@ def test_step_that_is_not_finite_is_not_taken(broken):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.1])
 def test_a_dead_decoder_is_left_alone_but_for_noise(temperature):
-    """A metric of zero is regularised to the ridge itself: no drift, and noise that stays finite."""
+    """A metric of zero becomes the ridge itself: no drift, and noise that stays finite."""
     delta = 0.2 * codes(1, seed=2)[0]
     options = STEP | {"temperature": temperature}
     moved, _ = obfuscate.update(
