@@ -13,7 +13,6 @@ import numpy as np
 from scipy import stats
 
 from curvpub.audit import roc, statistics
-from curvpub.audit.likelihood import check_scores
 from curvpub.audit.statistics import GameStatistics, Interval
 
 FALSE_POSITIVES = 5
@@ -52,9 +51,10 @@ def few_statistics(
 
     The variance is the two-way clustered one of `statistics.game_statistics`: by pairs (Student's
     t) and by records, from the influence of every cell; a TPR's includes that of its threshold by
-    way of the ROC curve's slope. The interval is that of Clopper and Pearson for as many independent
-    trials as would have this variance (Korn and Graubard, 1998), at most all cells, so few records
-    that are all found do not make a certainty. Where nothing varies the records are the trials.
+    way of the ROC curve's slope. The interval is that of Clopper and Pearson for as many
+    independent trials as would have this variance (Korn and Graubard, 1998), at most all cells, so
+    few records that are all found do not make a certainty. Where nothing varies the records are the
+    trials.
 
     Args:
       scores: attack scores `[K, N]`, higher = more likely a member.
@@ -177,9 +177,9 @@ def _interval(figure: _Figure, counted: np.ndarray, confidence: float) -> Interv
     record = float(np.square(influence.sum(axis=0)).sum())
     shared = max(record - float(np.square(influence).sum()), 0.0)
     variance = max(student**2 * pair + few**2 * shared, few**2 * record) / normal**2
-    trials, cells = float(records), 2.0 * float(counted.sum())
+    trials = float(records)
     if 0.0 < value < 1.0 and variance > 0.0:
-        trials = min(value * (1.0 - value) / variance, cells)
+        trials = min(float(value * (1.0 - value) / variance), 2.0 * float(counted.sum()))
     low, high = effective_clopper_pearson(value, trials, confidence=confidence)
     return Interval(value, low, high)
 
