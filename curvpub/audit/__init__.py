@@ -4,6 +4,8 @@ Takes any `Publisher`, and names none.
 """
 
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.canaries import KINDS as CANARIES
+from curvpub.audit.canaries import Planted, plant_canaries, planted_pairs
 from curvpub.audit.epsilon import (
     OneRun,
     epsilon_lower_bound,
@@ -62,6 +64,7 @@ from curvpub.audit.worst_case import (
 
 __all__ = [
     "ATTACKS",
+    "CANARIES",
     "REGISTRY",
     "Attack",
     "AttackResult",
@@ -75,6 +78,7 @@ __all__ = [
     "Observer",
     "OneRun",
     "OperatingPoint",
+    "Planted",
     "RecordFigures",
     "Runs",
     "World",
@@ -107,6 +111,8 @@ __all__ = [
     "neighbour_agreement",
     "null_check",
     "one_run_epsilon",
+    "plant_canaries",
+    "planted_pairs",
     "play",
     "pooled_tpr",
     "predictive_value",

@@ -49,6 +49,12 @@ def schema():
 
 
 @pytest.fixture(scope="session")
+def draw():
+    """`draw(seed, count)`: records of the toy data."""
+    return draw_records
+
+
+@pytest.fixture(scope="session")
 def world():
     return make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40))
 
