@@ -22,10 +22,12 @@ from curvpub.types import Dataset, Records
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
 # in the fingerprint itself.)
 _NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
-# Code of the audit that turns a shadow's signals into figures, which every report does anew.
+# Code of the audit that turns a shadow's signals into figures, which every report does anew, or that
+# its game does without. (What `canaries` plants is in the name of its game's folder.)
 _FIGURES = (
-    "attacks.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py", "roc.py",
-    "statistics.py", "summary.py",
+    "attacks.py", "canaries.py", "epsilon.py", "leave_one_out.py", "likelihood.py", "matching.py",
+    "pooled.py", "resampling.py", "rmia.py", "roc.py", "statistics.py", "summary.py",
+    "worst_case.py",
 )  # fmt: skip
 _PACKAGE = pathlib.Path(__file__).parent
 
@@ -163,7 +165,7 @@ _FREE_TRAIN = ("log_every", "checkpoint_every")
 def audit_fingerprint(run: Run) -> str:
     """SHA-256 of what the audit depends on beyond the run's fingerprint."""
     settings = dataclasses.asdict(run.config.audit)
-    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr"):
+    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr", "canaries"):
         settings.pop(name)
     code = _code_digest(_PACKAGE / "audit", skip=_FIGURES)
     text = json.dumps([run.fingerprint, settings, code], sort_keys=True)
@@ -197,6 +199,7 @@ def _check_sizes(config: Config, dataset: Dataset) -> None:
         )
     if config.model.latent_dim >= config.train.batch_size * 64:
         raise ValueError(f"model.latent_dim={config.model.latent_dim!r} is absurdly large")
+    most = len(dataset.pool) // canaries_lib_MOST
     nonmembers = len(dataset.pool) - members
     if config.audit.fpr * nonmembers < 1:
         raise ValueError(

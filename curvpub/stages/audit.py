@@ -43,15 +43,14 @@ def audit(run: Run) -> None:
     attacker = make_attacker(run)
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     world = devices.replicate(run.mesh, world)
-    member = design(run)
+    member, key = design(run), run.stage_key("shadows")
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
-    raw = RawPublisher(schema=run.dataset.schema)
-    releases = {"raw": raw(run.key, run.members), "published": found[0]}
-    publishers: dict[str, Publisher] = {"raw": raw, "published": run.publisher}
+    publishers = make_publishers(run)
+    releases = {"raw": publishers["raw"](run.key, run.members), "published": found[0]}
     for name, publisher in publishers.items():
-        folder = files.private_folder(_folder(run) / name)
+        folder = files.private_folder(audit_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
-        _play(run, name, publisher, attacker, world, member, folder)
+        play_shadows(run, name, publisher, attacker, key, member, world, folder)
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
@@ -74,6 +73,11 @@ def make_attacker(run: Run) -> observers.Attacker:
     )
 
 
+def make_publishers(run: Run) -> dict[str, Publisher]:
+    """The publishers that are attacked side by side."""
+    return {"raw": RawPublisher(schema=run.dataset.schema), "published": run.publisher}
+
+
 def design(run: Run) -> np.ndarray:
     """Membership of the game, `[K, N]`."""
     return complementary_pairs(
@@ -89,17 +93,25 @@ def load_observed(run: Run, name: str) -> Observed:
     Raises:
       ValueError: the audit has not finished for these settings and data.
     """
-    folder = _folder(run) / name
+    folder = audit_folder(run) / name
+    shadows, target = load_shadows(run, folder), files.read_arrays(folder / "target.npz")
+    if target is None:
+        raise ValueError(_unfinished(run, "the attack on the release is"))
+    return Observed(shadows, target)
+
+
+def load_shadows(run: Run, folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The signals of one game's shadows, stacked.
+
+    Raises:
+      ValueError: there are not all of them.
+    """
     shadows = [files.read_arrays(_shadow_file(folder, k)) for k in range(run.config.audit.shadows)]
-    target = files.read_arrays(folder / "target.npz")
-    missing = sum(s is None for s in shadows)
-    if missing or target is None:
-        raise ValueError(
-            f"stages={run.config.stages!r}: {missing} of {len(shadows)} shadows are missing for "
-            "these settings and data; run the stage 'audit' first"
-        )
     done = [s for s in shadows if s is not None]
-    return Observed({k: np.stack([s[k] for s in done]) for k in done[0]}, target)
+    missing = len(shadows) - len(done)
+    if missing:
+        raise ValueError(_unfinished(run, f"{missing} of {len(shadows)} shadows are"))
+    return {k: np.stack([s[k] for s in done]) for k in done[0]}
 
 
 def shadows_per_call(run: Run) -> int:
@@ -110,15 +122,17 @@ def shadows_per_call(run: Run) -> int:
     return -(-asked // run.mesh.size) * run.mesh.size
 
 
-def _play(
+def play_shadows(
     run: Run,
     name: str,
     publisher: Publisher,
     attacker: observers.Attacker,
-    world: World,
+    key: jax.Array,
     member: np.ndarray,
+    world: World,
     folder: pathlib.Path,
 ) -> None:
+    """Plays the shadows of one game that `folder` does not hold yet, and writes them there."""
     count = member.shape[0]
     done = {k for k in range(count) if files.read_arrays(_shadow_file(folder, k)) is not None}
     if done:
@@ -134,7 +148,7 @@ def _play(
         for shadow, signals in game.play(
             publisher,
             attacker,
-            run.stage_key("shadows"),
+            key,
             member,
             world,
             shadows_per_call=group,
@@ -170,8 +184,16 @@ def _check(signals: dict[str, np.ndarray], name: str) -> None:
         )
 
 
-def _folder(run: Run) -> pathlib.Path:
+def audit_folder(run: Run) -> pathlib.Path:
+    """Private folder of the audit with these settings, data and code."""
     return files.private_folder(run.state_folder / f"audit-{workspace.audit_fingerprint(run)[:12]}")
+
+
+def _unfinished(run: Run, what: str) -> str:
+    return (
+        f"stages={run.config.stages!r}: {what} missing for these settings and data; "
+        "run the stage 'audit' first"
+    )
 
 
 def _shadow_file(folder: pathlib.Path, shadow: int) -> pathlib.Path:
