@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from curvpub.audit import pooled, roc, statistics
 from curvpub.audit.attacks import TITLES, Signals, attack_scores
@@ -114,6 +115,13 @@ def summarise_release(
 ) -> AttackResult:
     """An attack's figures on one release, thresholds set on shadows alone.
 
+    A threshold is a place in the order of all of a run's scores, members and non-members alike: the
+    attacker accuses the records that rank above the place which few non-members of the shadows
+    reached. The size of a score does not carry over from one run to another where it depends on how
+    the run's model came out (RMIA's share of beaten records does, and the loss), and a release is
+    scored against two shadows more than a shadow is. The order takes nobody's membership, and a
+    shadow has the release's share of members.
+
     The rates' intervals are those of the attack at this threshold; read them together, since the
     threshold's own error moves both the same way.
 
@@ -124,8 +132,7 @@ def summarise_release(
       target_member: who is in it, bool `[N]`.
       scores: the attack's scores in the game, `[K, N]`, which set the threshold.
       member: the game's membership, bool `[K, N]`.
-      fprs: false-positive rates that the thresholds aim at. A shadow is scored against two shadows
-        fewer than the release, so with few shadows the realised rate tends to lie a little below.
+      fprs: false-positive rates that the thresholds aim at.
       confidence: coverage of the intervals: Clopper-Pearson for the rates, DeLong for the AUC.
 
     Raises:
@@ -139,11 +146,12 @@ def summarise_release(
             f"members of {target_member.size}"
         )
     nonmembers = int((~target_member).sum())
-    outside, points = scores[~member], []
+    places, target_places = (_within_run(s) for s in (scores, target[None]))
+    outside, points = places[~member], []
     for fpr in fprs:
         found = {}
         if statistics.resolvable(fpr, nonmembers):
-            hit = target > roc.threshold_at_fpr(outside, fpr)
+            hit = target_places[0] > roc.threshold_at_fpr(outside, fpr)
             for name, side in (("tpr", target_member), ("realised_fpr", ~target_member)):
                 count = int(hit[side].sum()), int(side.sum())
                 exact = statistics.clopper_pearson(*count, confidence=confidence)
@@ -161,6 +169,11 @@ def summarise_release(
         **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
         points=tuple(points),
     )
+
+
+def _within_run(scores: np.ndarray) -> np.ndarray:
+    """Each score's place among its run's, `[K, N]` in (0, 1]; equal scores share the mean place."""
+    return stats.rankdata(scores, axis=1) / scores.shape[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,18 +242,18 @@ def null_check(
       member: its membership, whose shape the wrong one has.
       fprs: false-positive rates.
       bootstrap: resamples.
-      confidence: coverage of the intervals.
+      confidence: chance that all intervals hold 0.5 together where nothing leaks (Bonferroni over
+        the attacks: many are made here, and each would miss by chance now and then).
       seed: seed of the wrong matrix and of the resampling.
     """
     shadows, records = member.shape
     wrong = complementary_pairs(
         np.random.default_rng([seed, 3]), num_shadows=shadows, num_records=records
     )
-    options = {"fprs": fprs, "bootstrap": bootstrap, "confidence": confidence, "seed": seed}
-    return [
-        summarise_game("null", name, scores, wrong, **options)
-        for name, scores in attack_scores(signals, wrong).items()
-    ]
+    played = attack_scores(signals, wrong)
+    each = 1.0 - (1.0 - confidence) / max(1, len(played))
+    options = {"fprs": fprs, "bootstrap": bootstrap, "confidence": each, "seed": seed}
+    return [summarise_game("null", name, found, wrong, **options) for name, found in played.items()]
 
 
 def game_point(

@@ -1,13 +1,15 @@
-"""One forward pass that carries tangents, and one that carries a trace of second derivatives.
+"""One forward pass that carries tangents, and one that carries second derivatives.
 
-The trace `sum_a D^2 g(e_a, e_a)` over a frame obeys a chain rule of its own: through a linear
-operation it goes as one more tangent; any other operation adds its own second derivative along the
-tangents that reach it. So the trace costs one tangent beside the m of the Jacobian, which are
-computed once and turned into the frame afterwards.
+A second derivative along two tangents obeys a chain rule of its own: an operation passes on what
+reaches it as one more tangent, and one that is not linear adds its own second derivative along the
+two tangents there. So with the m tangents of every operation known, a pair costs one tangent more,
+and so does the whole trace `sum_a D^2 g(e_a, e_a)` over a frame.
 
 Source: the forward Laplacian of Li et al., 2023 (arXiv 2307.08214), here for any frame.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ _UNARY = frozenset(
     ("tanh", "logistic", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "sinh")
     + ("cosh", "asinh", "atan", "erf", "rsqrt", "sqrt", "cbrt", "integer_pow", "square")
 )
+_WRITTEN_OUT = 8  # latents up to which sums of squares are written out
 
 
 class Tangents:
@@ -72,50 +75,85 @@ class Tangents:
 
     def trace(self, frame: Array) -> Array:
         """`sum_a D^2 g(E_a, E_a) [k]` over the columns of `frame [m, m]`."""
-        traces: dict[Slot, Array] = {}
+
+        def own(operation: Operation, moving: list[Slot], fun: Any) -> tuple[Any, ...]:
+            primals = tuple(self.values[s] for s in moving)
+            if operation.name in _UNARY:
+                return (_bend(fun, primals) * _squares(frame, self.tangents[moving[0]]),)
+            turned = tuple(_turn(frame, self.tangents[s]) for s in moving)
+            each = jax.vmap(lambda *t: _second(fun, primals, t, t))(*turned)
+            return tuple(jnp.sum(b, axis=0) for b in each)
+
+        return self._carry(own)
+
+    def turned(self, frame: Array) -> dict[Slot, Array]:
+        """Tangents of every slot along the columns of `frame [m, m]`, `[m, ...]` each."""
+        return {slot: _turn(frame, tangents) for slot, tangents in self.tangents.items()}
+
+    def second(self, left: dict[Slot, Array], right: dict[Slot, Array]) -> Array:
+        """`D^2 g(u, v) [k]` from the tangents of every slot along u and along v."""
+
+        def own(operation: Operation, moving: list[Slot], fun: Any) -> tuple[Any, ...]:
+            primals = tuple(self.values[s] for s in moving)
+            if operation.name in _UNARY:
+                return (_bend(fun, primals) * left[moving[0]] * right[moving[0]],)
+            return _second(
+                fun, primals, tuple(left[s] for s in moving), tuple(right[s] for s in moving)
+            )
+
+        return self._carry(own)
+
+    def _carry(self, own: Callable[[Operation, list[Slot], Any], tuple[Any, ...]]) -> Array:
+        """Second derivatives of the cut `[k]`; `own` gives those of one operation by itself."""
+        seconds: dict[Slot, Array] = {}
         for operation in self.operations:
             moving, fun = self._moving(operation)
             smooth = [slot for slot in operation.outputs if slot.smooth]
             if not moving or not smooth:
                 continue
-            total = self._trace_of(operation, moving, fun, frame, traces)
-            traces.update((s, t) for s, t in zip(smooth, total, strict=True) if t is not None)
+            bent = any(s in seconds for s in moving)
+            if is_linear(operation) and not bent:
+                continue
+            parts = [] if is_linear(operation) else [own(operation, moving, fun)]
+            if bent:  # an operation passes on what reaches it as one more tangent
+                primals = tuple(self.values[s] for s in moving)
+                reached = tuple(
+                    seconds.get(s, jnp.zeros_like(p)) for s, p in zip(moving, primals, strict=True)
+                )
+                parts.append(jax.jvp(fun, primals, reached)[1])
+            for slot, *part in zip(smooth, *parts, strict=True):
+                seconds[slot] = functools.reduce(jnp.add, part)
         dtype = self.program.out.dtype
-        parts = [traces.get(s, jnp.zeros(s.shape, s.dtype)) for s in self.cut]
-        return jnp.concatenate([p.reshape(-1).astype(dtype) for p in parts])
-
-    def _trace_of(self, operation, moving, fun, frame, traces) -> tuple[Any, ...]:
-        primals = tuple(self.values[s] for s in moving)
-        linear = is_linear(operation)
-        if linear and not any(s in traces for s in moving):
-            return (None,) * sum(slot.smooth for slot in operation.outputs)
-        second = tuple(
-            traces.get(s, jnp.zeros_like(p)) for s, p in zip(moving, primals, strict=True)
-        )
-        if linear:
-            return jax.jvp(fun, primals, second)[1]
-        turned = tuple(
-            jnp.einsum("ia,i...->a...", frame.astype(t.dtype), t, precision="highest")
-            for t in (self.tangents[s] for s in moving)
-        )
-        if operation.name in _UNARY:
-            return _unary(fun, primals, turned[0], second)
-        own = jax.vmap(lambda *t: _second(fun, primals, t))(*turned)
-        moved = jax.jvp(fun, primals, second)[1]
-        return tuple(a + jnp.sum(b, axis=0) for a, b in zip(moved, own, strict=True))
+        ends = [seconds.get(s, jnp.zeros(s.shape, s.dtype)) for s in self.cut]
+        return jnp.concatenate([e.reshape(-1).astype(dtype) for e in ends])
 
 
-def _second(fun: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
-    inner = lambda *p: jax.jvp(fun, p, tangents)[1]
-    return jax.jvp(inner, primals, tangents)[1]
+def _second(fun: Any, primals: Any, left: Any, right: Any) -> tuple[Any, ...]:
+    inner = lambda *p: jax.jvp(fun, p, right)[1]
+    return jax.jvp(inner, primals, left)[1]
 
 
-def _unary(fun: Any, primals: Any, turned: Array, second: Any) -> tuple[Any, ...]:
-    """Elementwise: `phi'' sum_a t_a^2 + phi' s`, with two derivatives in all."""
+def _bend(fun: Any, primals: Any) -> Array:
+    """Second derivative of an elementwise operation."""
     ones = (jnp.ones_like(primals[0]),)
     slope = lambda p: jax.jvp(fun, (p,), ones)[1][0]
-    first, bend = jax.jvp(slope, primals, ones)
-    return (bend * jnp.sum(jnp.square(turned), axis=0) + first * second[0],)
+    return jax.jvp(slope, primals, ones)[1]
+
+
+def _turn(frame: Array, tangents: Array) -> Array:
+    """Tangents `sum_i frame[i, a] t_i` along the frame's columns, `[m, ...]`."""
+    return jnp.einsum("ia,i...->a...", frame.astype(tangents.dtype), tangents, precision="highest")
+
+
+def _squares(frame: Array, tangents: Array) -> Array:
+    """Sum of the squares of the tangents along the frame's columns, `[...]`."""
+    size = frame.shape[0]
+    if size > _WRITTEN_OUT:
+        return jnp.sum(jnp.square(_turn(frame, tangents)), axis=0)
+    # One elementwise operation that reads every tangent once.
+    frame = frame.astype(tangents.dtype)
+    turned = (sum(frame[i, a] * tangents[i] for i in range(size)) for a in range(size))
+    return sum((jnp.square(t) for t in turned), jnp.zeros_like(tangents[0]))
 
 
 def _needed(program: Program, targets: tuple[Slot, ...]) -> list[Operation]:

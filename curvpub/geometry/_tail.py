@@ -113,9 +113,9 @@ def split(fun: DecoderFn, z: Array) -> Split:
 def isometric_split(fun: DecoderFn, z: Array, *, derivatives: int) -> Split:
     """Splits where the Gram matrix of the tail costs less than it saves.
 
-    The cut has to be at most half as wide as the output. Constant weights give the matrix while
-    tracing; traced ones anew in every call, once for a whole batch, which `derivatives` vectors
-    for each of a few dozen points should outweigh.
+    The cut has to be at most three quarters as wide as the output. Constant weights give the matrix
+    while tracing; traced ones anew in every call, once for a whole batch, which `derivatives`
+    vectors for each of a few dozen points should outweigh.
 
     Args:
       fun: decoder `[m] -> [D]`.
@@ -129,7 +129,7 @@ def isometric_split(fun: DecoderFn, z: Array, *, derivatives: int) -> Split:
     known = [x for operation in parts.program.operations for x in operation.inputs]
     constant = _program.is_concrete(*known)
     pays = constant or derivatives * _BATCH >= 4 * width
-    if 2 * width > size or width * size > _MAX_ENTRIES or not pays:
+    if 4 * width > 3 * size or width * size > _MAX_ENTRIES or not pays:
         return _whole(parts.program, fun)
 
     def compute() -> Array:

@@ -15,6 +15,9 @@ Speed: a decoder that ends in a narrower linear layer is replaced by an isometri
 decoder's operations, and change nothing but rounding.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -70,9 +73,10 @@ def mean_curvature_vector(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Ar
 def curvature_norm_squared(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
     """`|II|^2 = g^ik g^jl <II_ij, II_kl> []`, without a `D x m x m` array.
 
-    The `m (m + 1) / 2` second derivatives of an orthonormal frame, a few at a time.
+    The `m (m + 1) / 2` second derivatives of an orthonormal frame, a few at a time; each costs one
+    tangent in a forward pass whose m first derivatives are known.
     """
-    space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z))
+    space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z), keep=True)
     return _norm_squared_in(space, z)
 
 
@@ -159,21 +163,34 @@ def _mean_in(space: TangentSpace, z: Array) -> Array:
 
 
 def _norm_squared_in(space: TangentSpace, z: Array) -> Array:
-    size = z.shape[0]
-    count = -(-size // _BLOCK)
-    padded = jnp.zeros((count * _BLOCK, size), z.dtype).at[:size].set(space.frame.T)
-    blocks = padded.reshape(count, _BLOCK, size)
-    pair = lambda u, v: second_derivative(space.split.head, z, u, v)
-    block = jax.vmap(jax.vmap(pair, (None, 0)), (0, None))
+    count = -(-z.shape[0] // _BLOCK)
+    directions, pair = _directions_in(space, z)
+
+    def blocks_of(x: Array) -> Array:
+        padding = [(0, count * _BLOCK - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(count, _BLOCK, *x.shape[1:])
+
+    blocks = jax.tree.map(blocks_of, directions)
+    every_pair = jax.vmap(jax.vmap(pair, (None, 0)), (0, None))
 
     # Residuals of a block are made again in a backward pass: memory stays that of one block.
     @jax.checkpoint
     def add(total: Array, index: tuple[Array, Array]) -> tuple[Array, None]:
-        second = block(blocks[index[0]], blocks[index[1]])
-        normal = space.normal(second.reshape(_BLOCK * _BLOCK, -1))
+        left, right = (jax.tree.map(lambda x, i=i: x[i], blocks) for i in index)
+        normal = space.normal(every_pair(left, right).reshape(_BLOCK * _BLOCK, -1))
         part = jnp.sum(space.inner(normal, normal))
         return total + jnp.where(index[0] == index[1], part, 2.0 * part), None
 
     index = jnp.triu_indices(count)
     total, _ = jax.lax.scan(add, jnp.zeros((), space.rows.dtype), index)
     return total
+
+
+def _directions_in(space: TangentSpace, z: Array) -> tuple[Any, Callable[[Any, Any], Array]]:
+    """The frame's directions, `[m, ...]` each leaf, and the second derivative along two of them."""
+    tangents = space.tangents
+    if tangents is None:
+        return space.frame.T, lambda u, v: second_derivative(space.split.head, z, u, v)
+    slots, rows = zip(*tangents.turned(space.frame).items(), strict=True)
+    named = lambda values: dict(zip(slots, values, strict=True))
+    return list(rows), lambda u, v: tangents.second(named(u), named(v))

@@ -219,8 +219,8 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
     broken = [c["name"] for c in results["checks"] if not c["ok"]]
     if broken:
         found.append(
-            f"the null game is off 0.5 for {', '.join(broken)}: with {len(results['checks'])} "
-            "checks one may miss by chance; more mean that the audit is not to be trusted."
+            f"the null game is off 0.5 for {', '.join(broken)}, beyond what chance does to "
+            f"{len(results['checks'])} checks together: the audit is not to be trusted."
         )
     return found
 
@@ -287,5 +287,5 @@ def _null_row(result: summary.AttackResult) -> dict[str, Any]:
         "low": result.auc_low,
         "high": result.auc_high,
         "ok": bool(result.auc_low <= 0.5 <= result.auc_high),
-        "text": "AUC with membership drawn anew; must be 0.5",
+        "text": "AUC with membership drawn anew; must be 0.5 (interval for all checks together)",
     }

@@ -109,7 +109,7 @@ def test_isometry_is_taken_where_it_pays():
     dense = lambda z: B @ hidden(z)
     parts = _tail.isometric_split(dense, POINT, derivatives=6)
     np.testing.assert_allclose(parts.gram, B.T @ B, rtol=1e-12, atol=1e-14)
-    wide = lambda z: weight(7, 12, 8) @ hidden(z)  # 8 is more than half of 12
+    wide = lambda z: weight(7, 10, 8) @ hidden(z)  # 8 is more than three quarters of 10
     assert _tail.isometric_split(wide, POINT, derivatives=6).gram is None
 
 
