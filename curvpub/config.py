@@ -100,6 +100,9 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
+    canaries: int = (
+        0  # of each kind, in a game of their own that costs as much as the other; 0 = no
+    )
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -248,6 +251,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.drift_steps": (p.drift_steps, 0, big),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
+        "audit.canaries": (a.canaries, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

@@ -22,8 +22,8 @@ from curvpub.types import Dataset, Records
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
 # in the fingerprint itself.)
 _NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
-# Code of the audit that turns a shadow's signals into figures, which every report does anew, or that
-# its game does without. (What `canaries` plants is in the name of its game's folder.)
+# Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
+# report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
 _FIGURES = (
     "attacks.py", "canaries.py", "epsilon.py", "leave_one_out.py", "likelihood.py", "matching.py",
     "pooled.py", "resampling.py", "rmia.py", "roc.py", "statistics.py", "summary.py",
@@ -199,7 +199,6 @@ def _check_sizes(config: Config, dataset: Dataset) -> None:
         )
     if config.model.latent_dim >= config.train.batch_size * 64:
         raise ValueError(f"model.latent_dim={config.model.latent_dim!r} is absurdly large")
-    most = len(dataset.pool) // canaries_lib_MOST
     nonmembers = len(dataset.pool) - members
     if config.audit.fpr * nonmembers < 1:
         raise ValueError(

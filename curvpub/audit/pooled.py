@@ -1,9 +1,10 @@
 """Figures of an attack on a few records, all shadows together.
 
 A few records, say twenty canaries, have too few non-members in one shadow for a true-positive rate.
-All shadows together have enough: each record is outside half of them. The threshold is then the
-same in all shadows, as in the game of Carlini et al. (arXiv 2112.03570), and the cells of the score
-matrix count as often as they really differ: see `few_statistics`.
+All shadows together have enough: each record is outside half of them. One threshold for all of them
+is a place in the order of a run's scores, as in `summary.summarise_release`, because the size of a
+score does not carry over from one run to another; equal places of different runs are told apart by
+the score. The cells of the score matrix count as often as they really differ: see `few_statistics`.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def few_statistics(
     Raises:
       ValueError: scores, design (fewer than four shadows), `counted` or settings are unfit.
     """
-    scores = check_few(scores, member, counted, fprs, confidence=confidence)
+    scores = _ordered(scores, member, counted, fprs, confidence=confidence)
     area = _interval(_area(scores, member, counted), counted, confidence)
     return GameStatistics(area, _rates(scores, member, counted, fprs, confidence))
 
@@ -80,11 +81,11 @@ def pooled_tpr(
       ValueError: as in `few_statistics`.
     """
     counted = np.ones((len(member) // 2, member.shape[1]), bool)
-    scores = check_few(scores, member, counted, fprs, confidence=confidence)
+    scores = _ordered(scores, member, counted, fprs, confidence=confidence)
     return _rates(scores, member, counted, fprs, confidence)
 
 
-def check_few(
+def _ordered(
     scores: np.ndarray,
     member: np.ndarray,
     counted: np.ndarray,
@@ -92,7 +93,7 @@ def check_few(
     *,
     confidence: float,
 ) -> np.ndarray:
-    """Scores as float64, checked with all that is asked of their statistics.
+    """The order of the scores, `[K, N]`, checked with all that is asked of their statistics.
 
     Raises:
       ValueError: as in `few_statistics`.
@@ -106,7 +107,20 @@ def check_few(
     fewest = int(counted.sum(axis=1).min())
     if fewest < 2:
         raise ValueError(f"counted has a pair with {fewest} records; at least 2 are needed")
-    return scores
+    return _over_runs(scores)
+
+
+def _over_runs(scores: np.ndarray) -> np.ndarray:
+    """The order of all runs' scores, `[K, N]`: by place within the run, then by the score.
+
+    It takes nobody's membership, and keeps the order and the ties within every run.
+    """
+    score, place = scores.ravel(), stats.rankdata(scores, axis=1).ravel()
+    order = np.lexsort((score, place))
+    steps = (np.diff(place[order]) > 0) | (np.diff(score[order]) > 0)
+    result = np.empty(len(order))
+    result[order] = np.concatenate([[0], np.cumsum(steps)])
+    return result.reshape(scores.shape)
 
 
 def _area(scores: np.ndarray, member: np.ndarray, counted: np.ndarray) -> _Figure:

@@ -7,11 +7,14 @@
 - `attacks`: rows with `publisher` (`raw`, `published`), `attack` and its `title`,
   `scope` (`game`: over all shadows; `this release`: the release itself), `auc` with `_low` and
   `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
-  `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
+  `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate; `pooled`
+  where one threshold for all shadows gave it. Points of
   `this release` also have `realised_fpr` with `_low` and `_high`: what the threshold set on shadows
   gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
 - `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
+- `worst_case` (may be absent or None): `records`, how many of the most exposed; rows `attacks`.
+- `canaries` (may be absent or None): `count` of each kind, and rows `attacks` with scope the kind.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
@@ -118,7 +121,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
     failed = [c for c in results["checks"] if not c["ok"]]
     lines += [f"CHECK FAILED: {c['name']}: {c['text']}" for c in failed]
     lines += [f"WARNING: {w}" for w in results["warnings"]]
-    lines += wording.verdict(results)[1][:1]
+    lines += [*wording.verdict(results)[1][:1], *wording.worst_case(results)]
     lines.append("Empirical: measured against the attacks above, no (epsilon, delta) guarantee.")
     return "\n".join(lines) + "\n"
 
@@ -206,6 +209,8 @@ def _render(
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),
+            worst=_few(results.get("worst_case")),
+            canaries=_few(results.get("canaries")),
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),
@@ -228,6 +233,20 @@ def _attack_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for attack, scope in keys
     ]
+
+
+def _few(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Figures on a few records, with what the page's table of them needs."""
+    rows = found["attacks"] if found else []
+    if not rows:
+        return None
+    return {
+        **(found or {}),
+        "rows": _attack_rows(rows),
+        "points": wording.shown_points(rows),
+        "fprs": [p["fpr"] for p in rows[0]["points"]],
+        "not_resolvable": wording.not_resolvable(rows),
+    }
 
 
 def _owner_row(row: Mapping[str, Any], x: np.ndarray, schema: Schema) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, publish, train
+from curvpub.stages import audit, canaries, publish, train, worst_case
 from curvpub.types import Release
 from curvpub.workspace import Run
 
 _MOST_EXPOSED = 40  # records shown one by one to the owner
-_STRICT_FPR = 0.001  # shown as well, where the non-members are enough for it
+_STRICT_FPRS = (0.001, 0.0001)  # shown as well, where the non-members are enough for them
 _SEED = 7  # of the bootstrap; fixed, so that a report can be made again
 
 
@@ -120,6 +120,10 @@ def collect(
         },
         "attacks": rows,
         "changes": [dataclasses.asdict(c) for c in changes],
+        "worst_case": worst_case.most_exposed(
+            run, {name: o.shadows for name, o in observed.items()}, member, fprs
+        ),
+        "canaries": canaries.figures(run, fprs),
         "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
@@ -228,7 +232,7 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
-    kept += ("attacks", "changes", "matching", "utility", "checks")
+    kept += ("attacks", "changes", "worst_case", "canaries", "matching", "utility", "checks")
     return {k: results[k] for k in kept}
 
 
@@ -239,8 +243,8 @@ def machine(run: Run) -> str:
 
 
 def operating_points(fpr: float) -> tuple[float, ...]:
-    """False-positive rates of the report: the configured one, and a strict one below it."""
-    return (fpr, _STRICT_FPR) if fpr > _STRICT_FPR else (fpr,)
+    """False-positive rates of the report: the configured one, and strict ones below it."""
+    return (fpr, *(strict for strict in _STRICT_FPRS if strict < fpr))
 
 
 def _options(run: Run) -> dict[str, Any]:

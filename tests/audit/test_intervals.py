@@ -280,7 +280,9 @@ def test_a_rate_that_no_count_supports_is_none():
             "raw", "lira", *target, scores, member, fprs=(0.05, 0.005), confidence=0.95
         ),
     ]
-    for row, counted in zip(rows, (6 * 99, 99), strict=True):  # the game pools: 2 of 594 are too few
+    for row, counted in zip(
+        rows, (6 * 99, 99), strict=True
+    ):  # the game pools: 2 of 594 are too few
         shown, hidden = row.points
         assert (shown.fpr, shown.nonmembers) == (0.05, 99)
         assert shown.tpr_low <= shown.tpr <= shown.tpr_high
