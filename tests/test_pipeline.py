@@ -19,9 +19,10 @@ import pytest
 
 from curvpub import config as config_lib
 from curvpub import pipeline, workspace
+from curvpub.audit import complementary_pairs
 from curvpub.release import bundle
 from curvpub.runtime import files
-from curvpub.stages import audit, train
+from curvpub.stages import audit, canaries, train, worst_case
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -280,3 +281,62 @@ def test_the_command_line_answers_mistakes_in_a_sentence(flags, message, tmp_pat
     assert re.search(message, result.stderr + result.stdout), result.stderr
     assert "Traceback" not in result.stderr or "parsing config file" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_canaries_have_a_game_apart(done):
+    """The usual game stays as it is, and a game with other canaries is another one."""
+    run = dataclasses.replace(done, config=settings(audit__canaries=10))
+    assert workspace.audit_fingerprint(run) == workspace.audit_fingerprint(done)
+    before = content(done.state_folder)
+    canaries.play(run)
+    after = content(done.state_folder)
+    assert all(after[n] == h for n, h in before.items() if "timings" not in n)
+    new = sorted(set(after) - set(before))
+    assert len(new) == 2 * 8
+    assert all(re.search(r"/canaries-\w{12}/(raw|published)/shadow-", n) for n in new)
+    lost = done.state_folder / new[5]
+    lost.unlink()
+    fprs = (0.05,)
+    with pytest.raises(ValueError, match=r"1 of 8 shadows are missing .* run the stage 'audit'"):
+        canaries.figures(run, fprs)
+    canaries.play(run)
+    assert content(done.state_folder)[new[5]] == after[new[5]]
+    found = canaries.figures(run, fprs)
+    assert found["count"] == 10
+    rows = {(r["publisher"], r["attack"], r["scope"]): r for r in found["attacks"]}
+    scopes = {"mislabelled", "blank", "out_of_distribution", "duplicated", "natural"}
+    assert {scope for _, _, scope in rows} == scopes
+    assert rows["raw", "nearest_calibrated", "duplicated"]["auc"] == 1.0
+    assert rows["raw", "nearest_calibrated", "duplicated"]["points"][0]["tpr"] is None  # of 40
+    assert rows["raw", "nearest_calibrated", "natural"]["points"][0]["nonmembers"] == 4 * 350
+    json.dumps(found, allow_nan=False)
+    more = dataclasses.replace(run, config=settings(audit__canaries=11))
+    with pytest.raises(ValueError, match="8 of 8 shadows are missing"):
+        canaries.figures(more, fprs)
+    assert canaries.figures(done, fprs) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(9, "audit.canaries=9 must be 0 or at least 10"), (17, r"between 1 and 16: .* a pool of 400")],
+)
+def test_unfit_canaries_are_refused_before_any_work(count, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        pipeline.run_stages(settings(audit__canaries=count), tmp_path)
+    assert not list(tmp_path.rglob("*.npz"))
+    assert not (tmp_path / "release").exists()
+
+
+def test_the_worst_case_needs_shadows(done):
+    rng = np.random.default_rng(0)
+    member = complementary_pairs(rng, num_shadows=12, num_records=400)
+    signals = {"raw": {"distance": 1.0 - member + rng.random(member.shape) / 2}}
+    found = worst_case.most_exposed(done, signals, member, (0.05, 0.01))
+    assert (found["records"], found["share"]) == (20, 0.05)
+    attacks = {r["attack"]: r for r in found["attacks"]}
+    assert set(attacks) == {"nearest", "nearest_calibrated"}
+    assert all(r["auc"] == 1.0 and r["auc_low"] > 0.8 for r in attacks.values())
+    first, second = attacks["nearest"]["points"]
+    assert (first["tpr"], first["nonmembers"], second["tpr"]) == (1.0, 120, None)
+    few = {"raw": {"distance": signals["raw"]["distance"][:8]}}
+    assert worst_case.most_exposed(done, few, member[:8], (0.05,)) is None

@@ -307,3 +307,36 @@ def test_intervals_in_words():
 
 def test_markdown_escapes():
     assert card.escape_markdown("a|b\n<i> [x](y)") == r"a\|b &lt;i&gt; \[x\]\(y\)"
+
+
+def worst(results):
+    """Results with figures on the most exposed records, and on two kinds of canaries."""
+    few = [r for r in copy.deepcopy(results["attacks"]) if r["scope"] == "game"]
+    for row in few:
+        row["scope"], row["points"][0]["pooled"] = "67 most exposed", True
+        row["points"][1]["nonmembers"] = 536
+        row["auc"], row["auc_high"] = 0.9 * row["auc"] + 0.1, 1.0
+    planted = [{**r, "scope": k} for r in few for k in ("out_of_distribution", "natural")]
+    return results | {
+        "worst_case": {"records": 67, "share": 0.05, "attacks": few},
+        "canaries": {"count": 20, "attacks": planted},
+    }
+
+
+def test_the_worst_case_is_shown(results, parts):
+    schema, release, test, _ = parts
+    text = report.public_report(worst(results), schema=schema, release=release, test=test)
+    page = check(text).text
+    assert "On the 67 records that are most exposed to it, the best attack" in page
+    assert "67 most exposed" in page
+    assert "out of distribution" in page
+    assert "2.6% [2.1, 3.2], pooled" in page
+    assert "not resolvable with 536 non-members" in page
+    assert "20 records of each kind" in page
+    terminal = report.terminal_table(worst(results))
+    assert "On the 67 records that are most exposed to it, the best attack" in terminal
+    assert wording.verdict(worst(results))[0] == wording.verdict(results)[0]
+    for nothing in (results, results | {"worst_case": None, "canaries": None}):
+        text = report.public_report(nothing, schema=schema, release=release, test=test)
+        assert "most exposed" not in text
+        assert "Canaries" not in text
