@@ -296,7 +296,7 @@ def test_canaries_have_a_game_apart(done):
     assert all(re.search(r"/canaries-\w{12}/(raw|published)/shadow-", n) for n in new)
     lost = done.state_folder / new[5]
     lost.unlink()
-    fprs = (0.05,)
+    fprs = (0.01,)
     with pytest.raises(ValueError, match=r"1 of 8 shadows are missing .* run the stage 'audit'"):
         canaries.figures(run, fprs)
     canaries.play(run)
@@ -307,7 +307,9 @@ def test_canaries_have_a_game_apart(done):
     scopes = {"mislabelled", "blank", "out_of_distribution", "duplicated", "natural"}
     assert {scope for _, _, scope in rows} == scopes
     assert rows["raw", "nearest_calibrated", "duplicated"]["auc"] == 1.0
-    assert rows["raw", "nearest_calibrated", "duplicated"]["points"][0]["tpr"] is None  # of 40
+    strict, loose = rows["raw", "nearest_calibrated", "mislabelled"]["points"]
+    assert (strict["fpr"], strict["tpr"], strict["nonmembers"]) == (0.01, None, 40)
+    assert (loose["fpr"], loose["tpr"]) == (0.1, None)  # 4 of 40
     assert rows["raw", "nearest_calibrated", "natural"]["points"][0]["nonmembers"] == 4 * 350
     json.dumps(found, allow_nan=False)
     more = dataclasses.replace(run, config=settings(audit__canaries=11))
@@ -336,7 +338,8 @@ def test_the_worst_case_needs_shadows(done):
     attacks = {r["attack"]: r for r in found["attacks"]}
     assert set(attacks) == {"nearest", "nearest_calibrated"}
     assert all(r["auc"] == 1.0 and r["auc_low"] > 0.8 for r in attacks.values())
-    first, second = attacks["nearest"]["points"]
+    first, second, loose = attacks["nearest"]["points"]
     assert (first["tpr"], first["nonmembers"], second["tpr"]) == (1.0, 120, None)
+    assert (loose["fpr"], loose["tpr"]) == (0.1, 1.0)
     few = {"raw": {"distance": signals["raw"]["distance"][:8]}}
     assert worst_case.most_exposed(done, few, member[:8], (0.05,)) is None

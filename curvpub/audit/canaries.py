@@ -190,6 +190,6 @@ def _check_count(size: int, count: int) -> None:
         raise ValueError(f"the pool has {size} records; an even number is needed")
     if count < 1 or MOST * count > size:
         raise ValueError(
-            f"canaries={count!r} of each kind must lie between 1 and {size // MOST}: all kinds together "
+            f"canaries={count!r} of each kind must lie between 1 and {size // MOST}: together they "
             f"may be a fifth of a pool of {size} records"
         )

@@ -16,7 +16,7 @@ from curvpub.audit.attacks import attack_scores
 from curvpub.audit.world import make_world
 from curvpub.audit.worst_case import summarise_few
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, train
+from curvpub.stages import audit, train, worst_case
 from curvpub.workspace import Run
 
 NATURAL = "natural"
@@ -55,6 +55,10 @@ def play(run: Run) -> None:
 def figures(run: Run, fprs: tuple[float, ...]) -> dict[str, Any] | None:
     """Every attack's figures on every kind of canary, and on the natural records beside them.
 
+    Args:
+      run: the run.
+      fprs: false-positive rates of the report.
+
     Returns:
       `count` of each kind, and rows `attacks`, whose scope is the kind; None without canaries.
 
@@ -73,7 +77,7 @@ def figures(run: Run, fprs: tuple[float, ...]) -> dict[str, Any] | None:
             rows += [
                 summarise_few(
                     name, attack, kind, score, member, counted,
-                    fprs=fprs, confidence=run.config.audit.confidence,
+                    fprs=worst_case.operating_points(fprs), confidence=run.config.audit.confidence,
                 )
                 for attack, score in scores.items()
             ]  # fmt: skip

@@ -14,6 +14,12 @@ SHARE = 0.05
 """Share of the pool that counts as the most exposed."""
 
 _FEWEST = 20  # of them: aggregates of fewer records would say something about single ones
+_LOOSE_FPR = 0.1  # shown last: the rate that a few records can show
+
+
+def operating_points(fprs: tuple[float, ...]) -> tuple[float, ...]:
+    """False-positive rates for figures on a few records: those of the report, and a loose one."""
+    return (*fprs, *(loose for loose in (_LOOSE_FPR,) if loose > max(fprs)))
 
 
 def most_exposed(
@@ -25,7 +31,7 @@ def most_exposed(
       run: the run.
       signals: the shadows' signals of each publisher.
       member: membership of the game, bool `[K, N]`.
-      fprs: false-positive rates.
+      fprs: false-positive rates of the report.
 
     Returns:
       `records`, how many they are, `share` of the pool, and rows `attacks`; None where the shadows
@@ -38,7 +44,7 @@ def most_exposed(
     rows = [
         worst_case.summarise_most_exposed(
             name, attack, own, member,
-            count=count, fprs=fprs, confidence=run.config.audit.confidence,
+            count=count, fprs=operating_points(fprs), confidence=run.config.audit.confidence,
         )
         for name, own in signals.items()
         for attack in REGISTRY
