@@ -127,10 +127,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
 
 
 def _attack_tables(attacks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """AUC and the first operating point; the other points in a table of their own, for width.
-
-    The second table leaves out rows that no such point has a figure for.
-    """
+    """AUC and the first operating point; the other points in a table of their own, for width."""
     shown = wording.shown_points(attacks)
     head = ["attack", "measured on", "publisher"]
     names = [
@@ -147,7 +144,6 @@ def _attack_tables(attacks: Sequence[Mapping[str, Any]]) -> list[str]:
             [*name, *([wording.with_interval(r, "auc")] * with_auc)]
             + [wording.rate(r["points"][i]) for i in places]
             for name, r in zip(names, attacks, strict=True)
-            if with_auc or any(r["points"][i]["tpr"] is not None for i in places)
         ]
         lines += [*_align([[*head, *columns], *rows]), ""]
     missing = wording.not_resolvable(attacks)
