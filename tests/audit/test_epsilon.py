@@ -256,6 +256,11 @@ def test_figures_of_one_record():
     assert 2.0 < found.epsilon < gaussian_epsilon(2.0, delta=1e-5)
     assert found.runs == 1000
     assert found.tpr > found.fpr
+    # The even runs say that all above 0.5 is inside; the odd ones, which count, that half of it is.
+    inside, outside = np.ones(80), np.zeros(80)
+    inside[1::4], outside[1::4] = 0.0, 1.0
+    halves = record_figures(inside, outside, delta=0.0, confidence=0.95)
+    assert (halves.tpr, halves.fpr, halves.runs, halves.epsilon) == (0.5, 0.5, 40, 0.0)
     apart = record_figures(np.ones(40), np.zeros(40), delta=0.0, confidence=0.95)
     assert (apart.auc, apart.tpr, apart.fpr, apart.runs) == (1.0, 1.0, 0.0, 20)
     assert apart.epsilon == epsilon_lower_bound(20, 20, 0, 20, delta=0.0, confidence=0.95)

@@ -64,6 +64,9 @@ def test_shapes_and_differences(world):
         assert signals["projection"].shape == (2, 250)
         assert signals["total"].shape == (2, 250)
         assert len(np.unique(signals["projection"])) == 500  # randomness of their own
+    sides = np.concatenate([signals["projection"] for signals in found])
+    # Runs with and without are independent too: 250 of them, a standard error of 0.063.
+    assert np.abs(np.corrcoef(sides)[np.triu_indices(4, 1)]).max() < 4 * 0.063
     gap = found.inside["projection"].mean(axis=1) - found.outside["projection"].mean(axis=1)
     # The record itself, of length one, and noise of 0.5: standard error 0.045.
     np.testing.assert_allclose(gap, 1.0, atol=4 * 0.045)

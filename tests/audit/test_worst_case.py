@@ -55,6 +55,12 @@ def luck(rng, member):
     return pair[:, None] * member + rng.normal(size=member.shape)
 
 
+def both(rng, member):
+    pair = np.repeat(np.exp(0.4 * rng.normal(size=len(member) // 2)), 2)
+    separation = pair[:, None] * np.exp(0.8 * rng.normal(size=member.shape[1]) - 0.5)
+    return separation * member + 0.5 * rng.normal(size=member.shape)
+
+
 def calibrated(rng, member):
     return lira(exposed(rng, member), member)
 
@@ -113,7 +119,7 @@ def test_effective_trials_are_clopper_and_pearsons():
     assert effective_clopper_pearson(0.5, 0.7, confidence=0.95)[0] < 0.01  # hardly a trial
 
 
-@pytest.mark.parametrize("draw", [null, bases, exposed, luck, calibrated, strong])
+@pytest.mark.parametrize("draw", [null, bases, exposed, luck, both, calibrated, strong])
 @pytest.mark.parametrize(("shadows", "count", "fpr"), [(16, 20, 0.1), (16, 70, 0.01)])
 def test_intervals_on_a_few_records_cover(draw, shadows, count, fpr):
     """Coverage of the 95% interval, 200 games; its standard error is 1.5%.
