@@ -100,9 +100,7 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
-    canaries: int = (
-        0  # of each kind, in a game of their own that costs as much as the other; 0 = no
-    )
+    canaries: int = 0  # of each kind, in a second game as long as the first; 0 = no such game
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95

@@ -92,7 +92,9 @@ def summarise_game(
     )
     one, every = int((~member).sum(axis=1).min()), int((~member).sum())
     missing = [fpr for fpr, tpr in zip(fprs, found.tpr, strict=True) if tpr is None]
-    rest = iter(pooled.pooled_tpr(scores, member, fprs=missing, confidence=confidence))
+    rest = iter(
+        pooled.pooled_tpr(scores, member, fprs=missing, confidence=confidence) if missing else ()
+    )
     points = [
         game_point(fpr, every, next(rest), one_threshold=True)
         if tpr is None

@@ -46,8 +46,8 @@ def play(run: Run) -> None:
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
     for name, publisher in audit.make_publishers(run).items():
         folder = files.private_folder(_folder(run, planted, member) / name)
-        key = run.stage_key("canaries")
-        audit.play_shadows(run, name, publisher, attacker, key, member, world, folder)
+        title, key = f"{name} with canaries", run.stage_key("canaries")
+        audit.play_shadows(run, title, publisher, attacker, key, member, world, folder)
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit: canaries", time.perf_counter() - began - compiled)
 
