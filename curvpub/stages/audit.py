@@ -12,6 +12,7 @@ from absl import logging
 from curvpub import workspace
 from curvpub.audit import game, observers
 from curvpub.audit.membership import complementary_pairs
+from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
@@ -59,7 +60,7 @@ def audit(run: Run) -> None:
 def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
     settings = run.config.audit
-    return observers.standard_attacker(
+    attacker = observers.standard_attacker(
         run.dataset.schema,
         make_classifier(
             run.dataset.schema,
@@ -71,6 +72,9 @@ def make_attacker(run: Run) -> observers.Attacker:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         label_scale=run.config.model.label_scale,
+    )
+    return with_references(
+        attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
     )
 
 
