@@ -123,12 +123,17 @@ def exposure(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: as in `lira`.
     """
-    scores = check_scores(scores, member)
-    _check_mode("online", "global", member.shape[0])
-    inside, outside = _side(scores, member), _side(scores, ~member)
-    stds = [_std(side, "global", float(np.std(scores))) for side in (inside, outside)]
-    pooled = np.sqrt(0.5 * (np.square(stds[0]) + np.square(stds[1])))
+    inside, outside, pooled = _sides(scores, member)
     return (inside.mean - outside.mean) / pooled
+
+
+def exposure_spread(scores: np.ndarray, member: np.ndarray) -> float:
+    """The pooled standard deviation s that `exposure` is measured in.
+
+    Raises:
+      ValueError: as in `lira`.
+    """
+    return _sides(scores, member)[2]
 
 
 def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -173,6 +178,15 @@ def _side(scores: np.ndarray, side: np.ndarray) -> _Side:
     mean = np.where(side, scores, 0.0).sum(axis=0) / count
     squares = np.where(side, np.square(scores - mean), 0.0).sum(axis=0)
     return _Side(count, mean, squares)
+
+
+def _sides(scores: np.ndarray, member: np.ndarray) -> tuple[_Side, _Side, float]:
+    """Both sides of every record, and their pooled standard deviation."""
+    scores = check_scores(scores, member)
+    _check_mode("online", "global", member.shape[0])
+    inside, outside = _side(scores, member), _side(scores, ~member)
+    stds = [_std(side, "global", float(np.std(scores)))[0] for side in (inside, outside)]
+    return inside, outside, float(np.sqrt(0.5 * (np.square(stds[0]) + np.square(stds[1]))))
 
 
 def _without(side: _Side, score: np.ndarray) -> _Side:

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
-from curvpub.stages import publish, train
+from curvpub.stages import publish, scores, train
 from curvpub.types import Publisher, Release
 from curvpub.workspace import Run
 
@@ -53,6 +54,7 @@ def audit(run: Run) -> None:
         folder = files.private_folder(_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
         _play(run, name, publisher, attacker, world, member, folder)
+    scores.compute(run, _folder(run))
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
@@ -104,6 +106,20 @@ def load_observed(run: Run, name: str) -> Observed:
         )
     done = [s for s in shadows if s is not None]
     return Observed({k: np.stack([s[k] for s in done]) for k in done[0]}, target)
+
+
+def load_scores(run: Run, raw: Observed, info: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of the members' exposure that need no shadows, by name, `[n]`; private.
+
+    Args:
+      run: the run.
+      raw: the signals of the raw game.
+      info: private facts about the publication.
+
+    Raises:
+      ValueError: the audit has not finished for these settings and data.
+    """
+    return scores.load(run, _folder(run), raw.target, info)
 
 
 def shadows_per_call(run: Run) -> int:

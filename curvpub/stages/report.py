@@ -13,12 +13,12 @@ import numpy as np
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import likelihood, matching, roc, statistics, summary
+from curvpub.audit import matching, roc, statistics, summary, uncertainty
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, publish, train
+from curvpub.stages import audit, publish, scores, train
 from curvpub.types import Release
 from curvpub.workspace import Run
 
@@ -41,8 +41,11 @@ def report(run: Run) -> None:
     release, info = found
     observed = {name: audit.load_observed(run, name) for name in ("raw", "published")}
     member = audit.design(run)
+    confidence = run.config.audit.confidence
+    signals = {name: o.shadows["confidence"] for name, o in observed.items()}
     exposure = {
-        name: likelihood.exposure(o.shadows["confidence"], member) for name, o in observed.items()
+        name: uncertainty.exposure_intervals(s, member, confidence=confidence)
+        for name, s in signals.items()
     }
     results = collect(run, release, info, observed, member, exposure)
     schema, test = run.dataset.schema, run.dataset.test
@@ -55,7 +58,10 @@ def report(run: Run) -> None:
         },
         metadata={"audited": True, "audit": public_audit(results)},
     )
-    owner = owners_view(run, info, exposure)
+    change = uncertainty.exposure_change_intervals(
+        signals["raw"], signals["published"], member, confidence=confidence
+    )
+    owner = owners_view(run, info, exposure | {"change": change})
     files.write_bytes(run.private / "records.csv", owner.pop("table"))
     page = pages.private_report(results, schema=schema, release=release, test=test, owner=owner)
     files.write_bytes(run.private / "report.html", page)
@@ -69,9 +75,9 @@ def collect(
     info: dict[str, np.ndarray],
     observed: dict[str, audit.Observed],
     member: np.ndarray,
-    exposure: dict[str, np.ndarray],
+    exposure: dict[str, uncertainty.RecordIntervals],
 ) -> dict[str, Any]:
-    """All aggregate figures of a run as one JSON-able dict; safe to publish."""
+    """All aggregate figures of a run as one JSON-able dict; `public_audit` says what is public."""
     fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
     attacks, roc, played = [], [], {}
@@ -124,6 +130,13 @@ def collect(
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
+        "bakeoff": scores.compare(
+            audit.load_scores(run, observed["raw"], info),
+            exposure,
+            run.member,
+            bootstrap=run.config.audit.bootstrap,
+            confidence=run.config.audit.confidence,
+        ),
         "history": train.history(run),
         "checks": [_null_row(r) for r in null],
         "timings": train.timings(run),
@@ -150,12 +163,12 @@ def utility(
 
 
 def histograms(
-    info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
+    info: dict[str, np.ndarray], exposure: dict[str, uncertainty.RecordIntervals]
 ) -> dict[str, dict[str, list[float]]]:
     """Aggregated, small cells merged: what may be shown of per-record figures in public."""
     values = {
-        "exposure_before": exposure["raw"],
-        "exposure_after": exposure["published"],
+        "exposure_before": exposure["raw"].value,
+        "exposure_after": exposure["published"].value,
         "curvature_before": info["curvature_before"],
         "curvature_after": info["curvature_after"],
     }
@@ -167,18 +180,22 @@ def histograms(
 
 
 def owners_view(
-    run: Run, info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
+    run: Run, info: dict[str, np.ndarray], exposure: dict[str, uncertainty.RecordIntervals]
 ) -> dict[str, Any]:
-    """The per-record view, for the private page alone."""
+    """The per-record view, for the private page alone.
+
+    Args:
+      run: the run.
+      info: private facts about the publication.
+      exposure: of every pool record, `raw`, `published`, and the `change` between them.
+    """
     pool, index = run.dataset.pool, np.flatnonzero(run.member)
-    columns = {
-        "index": index,
-        "label": pool.y[index],
-        "exposure_raw": exposure["raw"][index],
-        "exposure_published": exposure["published"][index],
-        "curvature": info["exposure"],
-        "perturbation": info["perturbation"],
-    }
+    columns = {"index": index, "label": pool.y[index]}
+    for name, found in exposure.items():
+        columns[f"exposure_{name}"] = found.value[index]
+        columns[f"exposure_{name}_low"] = found.low[index]
+        columns[f"exposure_{name}_high"] = found.high[index]
+    columns |= {"curvature": info["exposure"], "perturbation": info["perturbation"]}
     order = np.argsort(-columns["exposure_raw"])
     rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
     correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
