@@ -18,7 +18,7 @@ from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
-from curvpub.stages import publish, scores, train
+from curvpub.stages import free_scores, publish, train
 from curvpub.types import Publisher, Release
 from curvpub.workspace import Run
 
@@ -54,7 +54,7 @@ def audit(run: Run) -> None:
         folder = files.private_folder(_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
         _play(run, name, publisher, attacker, world, member, folder)
-    scores.compute(run, _folder(run))
+    free_scores.compute(run, _folder(run))
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
@@ -119,7 +119,7 @@ def load_scores(run: Run, raw: Observed, info: Mapping[str, np.ndarray]) -> dict
     Raises:
       ValueError: the audit has not finished for these settings and data.
     """
-    return scores.load(run, _folder(run), raw.target, info)
+    return free_scores.load(run, _folder(run), raw.target, info)
 
 
 def shadows_per_call(run: Run) -> int:

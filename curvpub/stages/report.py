@@ -1,8 +1,6 @@
 """Stage 4: from signals to figures, tables and pages; nothing is trained here."""
 
-import csv
 import dataclasses
-import io
 import os
 import platform
 import time
@@ -18,11 +16,10 @@ from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, publish, scores, train
+from curvpub.stages import audit, free_scores, owner_view, publish, train
 from curvpub.types import Release
 from curvpub.workspace import Run
 
-_MOST_EXPOSED = 40  # records shown one by one to the owner
 _STRICT_FPR = 0.001  # shown as well, where the non-members are enough for it
 _SEED = 7  # of the bootstrap; fixed, so that a report can be made again
 
@@ -41,12 +38,7 @@ def report(run: Run) -> None:
     release, info = found
     observed = {name: audit.load_observed(run, name) for name in ("raw", "published")}
     member = audit.design(run)
-    confidence = run.config.audit.confidence
-    signals = {name: o.shadows["confidence"] for name, o in observed.items()}
-    exposure = {
-        name: uncertainty.exposure_intervals(s, member, confidence=confidence)
-        for name, s in signals.items()
-    }
+    exposure, change = owner_view.exposures(run, observed, member)
     results = collect(run, release, info, observed, member, exposure)
     schema, test = run.dataset.schema, run.dataset.test
     shown = test if run.dataset.test_is_public else None
@@ -58,10 +50,7 @@ def report(run: Run) -> None:
         },
         metadata={"audited": True, "audit": public_audit(results)},
     )
-    change = uncertainty.exposure_change_intervals(
-        signals["raw"], signals["published"], member, confidence=confidence
-    )
-    owner = owners_view(run, info, exposure | {"change": change})
+    owner = owner_view.owners_view(run, info, exposure | {"change": change})
     files.write_bytes(run.private / "records.csv", owner.pop("table"))
     page = pages.private_report(results, schema=schema, release=release, test=test, owner=owner)
     files.write_bytes(run.private / "report.html", page)
@@ -130,7 +119,7 @@ def collect(
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
-        "bakeoff": scores.compare(
+        "bakeoff": free_scores.compare(
             audit.load_scores(run, observed["raw"], info),
             exposure,
             run.member,
@@ -177,40 +166,6 @@ def histograms(
         counts, edges = figures.suppressed_histogram(np.asarray(array, np.float64), bins=30)
         result[name] = {"counts": np.asarray(counts).tolist(), "edges": np.asarray(edges).tolist()}
     return result
-
-
-def owners_view(
-    run: Run, info: dict[str, np.ndarray], exposure: dict[str, uncertainty.RecordIntervals]
-) -> dict[str, Any]:
-    """The per-record view, for the private page alone.
-
-    Args:
-      run: the run.
-      info: private facts about the publication.
-      exposure: of every pool record, `raw`, `published`, and the `change` between them.
-    """
-    pool, index = run.dataset.pool, np.flatnonzero(run.member)
-    columns = {"index": index, "label": pool.y[index]}
-    for name, found in exposure.items():
-        columns[f"exposure_{name}"] = found.value[index]
-        columns[f"exposure_{name}_low"] = found.low[index]
-        columns[f"exposure_{name}_high"] = found.high[index]
-    columns |= {"curvature": info["exposure"], "perturbation": info["perturbation"]}
-    order = np.argsort(-columns["exposure_raw"])
-    rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
-    correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
-    return {
-        "records": rows[:_MOST_EXPOSED],
-        "x": pool.x[index[order[:_MOST_EXPOSED]]],
-        "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(np.asarray(correlation)[0]),
-        "csv": "records.csv",
-        "table": table.getvalue(),
-    }
 
 
 def warnings(run: Run, results: dict[str, Any]) -> list[str]:
