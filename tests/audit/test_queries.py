@@ -73,7 +73,7 @@ def test_draws_of_a_table_have_noise_of_their_own():
     x = jnp.zeros(4, jnp.float32)
     draw = Augmentation(schema=TABLE, noise=0.3).draw
     found = np.asarray(jax.vmap(draw, (0, None))(jax.random.split(jax.random.key(0), 500), x))
-    assert len(np.unique(found[:, 0])) == 500
+    assert len(np.unique(found, axis=0)) == 500
     assert np.std(found) == pytest.approx(0.3, rel=0.1)
 
 
@@ -107,7 +107,7 @@ def test_training_on_changed_copies_teaches_the_changes():
         log_prob = lambda x: jax.nn.log_softmax(model.apply(params, x))
         return augmentation.confidence(log_prob, x, y, block_size=12)[:, 1:].min()
 
-    assert worst(augmentation.draw) > 1.0
+    assert worst(augmentation.draw) > 0.0  # right on every shift of every image
     assert worst(None) < 0.0
 
 
