@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 STAGES = ("train", "publish", "audit", "report")
+ATTACKERS = ("long", "linear", "augmented", "mlp", "conv")  # see audit.references
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,9 +101,8 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
-    canaries: int = (
-        0  # of each kind, in a game of their own that costs as much as the other; 0 = no
-    )
+    canaries: int = 0  # of each kind, in a game of its own that costs as much again; 0 = no
+    attackers: tuple[str, ...] = ("long", "linear", "augmented")  # further models, see ATTACKERS
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -306,6 +306,11 @@ def validate(config: Config) -> None:
     ):
         if not widths or min(widths) < 1:
             raise ValueError(f"{name}={widths!r} must be one or more positive widths")
+    names = config.audit.attackers
+    if set(names) - set(ATTACKERS) or len(set(names)) != len(names):
+        raise ValueError(
+            f"audit.attackers={names!r} must be some of {', '.join(ATTACKERS)}, each once, or ()"
+        )
     unknown = [s for s in config.stages if s not in STAGES]
     if unknown or not config.stages:
         raise ValueError(f"stages={config.stages!r} must be some of {', '.join(STAGES)}")

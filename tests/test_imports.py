@@ -39,8 +39,8 @@ ARROWS = {
 
 # Libraries that only some modules may import: prefix of the library -> parts or modules.
 KEEPERS = {
-    # audit.observers: a type hint for the attacker's model, nothing that it builds or calls.
-    "flax": ("models", "audit.observers"),
+    # audit: a type hint for the attacker's model, nothing that it builds or calls.
+    "flax": ("models", "audit.classifier_observer", "audit.observers"),
     "orbax": ("runtime.checkpoints",),
     "ml_collections": ("config", "main"),
     "matplotlib": ("release",),

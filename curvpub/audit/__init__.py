@@ -4,8 +4,10 @@ Takes any `Publisher`, and names none.
 """
 
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.bakeoff import Precision, ScoreResult, compare_exposure_scores, reliability
 from curvpub.audit.canaries import KINDS as CANARIES
 from curvpub.audit.canaries import Planted, plant_canaries, planted_pairs
+from curvpub.audit.classifier_observer import ClassifierObserver
 from curvpub.audit.epsilon import (
     OneRun,
     epsilon_lower_bound,
@@ -15,6 +17,11 @@ from curvpub.audit.epsilon import (
     one_run_epsilon,
 )
 from curvpub.audit.game import play, run_shadow
+from curvpub.audit.input_curvature import (
+    curvature_probes,
+    input_loss_curvature,
+    input_loss_curvature_by_differences,
+)
 from curvpub.audit.leave_one_out import RecordFigures, Runs, leave_one_out, record_figures
 from curvpub.audit.likelihood import exposure, lira, lira_target
 from curvpub.audit.matching import Matching, match_sources
@@ -27,7 +34,6 @@ from curvpub.audit.nearest import (
 )
 from curvpub.audit.observers import (
     Attacker,
-    ClassifierObserver,
     DensityObserver,
     NearestObserver,
     NeighbourObserver,
@@ -35,8 +41,16 @@ from curvpub.audit.observers import (
     standard_attacker,
 )
 from curvpub.audit.pooled import few_statistics, pooled_tpr
+from curvpub.audit.queries import Augmentation
+from curvpub.audit.references import REFERENCES, with_references
 from curvpub.audit.rmia import rmia, rmia_target
 from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
+from curvpub.audit.several import (
+    lira_augmented,
+    lira_augmented_target,
+    lira_ensemble,
+    lira_ensemble_target,
+)
 from curvpub.audit.signals import logit_confidence, modified_entropy
 from curvpub.audit.statistics import (
     clopper_pearson,
@@ -54,6 +68,12 @@ from curvpub.audit.summary import (
     summarise_game,
     summarise_release,
 )
+from curvpub.audit.traces import loss_traces, trace_spread
+from curvpub.audit.uncertainty import (
+    RecordIntervals,
+    exposure_change_intervals,
+    exposure_intervals,
+)
 from curvpub.audit.world import World, make_world
 from curvpub.audit.worst_case import (
     choose_exposed,
@@ -65,10 +85,12 @@ from curvpub.audit.worst_case import (
 __all__ = [
     "ATTACKS",
     "CANARIES",
+    "REFERENCES",
     "REGISTRY",
     "Attack",
     "AttackResult",
     "Attacker",
+    "Augmentation",
     "Change",
     "ClassifierObserver",
     "DensityObserver",
@@ -79,30 +101,44 @@ __all__ = [
     "OneRun",
     "OperatingPoint",
     "Planted",
+    "Precision",
     "RecordFigures",
+    "RecordIntervals",
     "Runs",
+    "ScoreResult",
     "World",
     "attack_scores",
     "attack_target",
     "auc",
     "choose_exposed",
     "clopper_pearson",
+    "compare_exposure_scores",
     "compare_games",
     "complementary_pairs",
+    "curvature_probes",
     "delong",
     "epsilon_lower_bound",
     "exposed_records",
     "exposure",
+    "exposure_change_intervals",
+    "exposure_intervals",
     "fair_coins",
     "few_statistics",
     "game_statistics",
     "gaussian_epsilon",
     "gaussian_lower_bound",
+    "input_loss_curvature",
+    "input_loss_curvature_by_differences",
     "leave_one_out",
     "lira",
+    "lira_augmented",
+    "lira_augmented_target",
+    "lira_ensemble",
+    "lira_ensemble_target",
     "lira_target",
     "log_density",
     "logit_confidence",
+    "loss_traces",
     "make_world",
     "match_sources",
     "mean_roc",
@@ -117,6 +153,7 @@ __all__ = [
     "pooled_tpr",
     "predictive_value",
     "record_figures",
+    "reliability",
     "rmia",
     "rmia_target",
     "run_shadow",
@@ -129,4 +166,6 @@ __all__ = [
     "threshold_at_fpr",
     "top_one_rate",
     "tpr_at_fpr",
+    "trace_spread",
+    "with_references",
 ]

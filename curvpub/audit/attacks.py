@@ -1,12 +1,13 @@
 """The attacks: how signals about records become scores, in the game and on one further release."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
-from curvpub.audit import likelihood
+from curvpub.audit import likelihood, several
 from curvpub.audit.rmia import rmia, rmia_target
 
 Signals = Mapping[str, np.ndarray]
@@ -23,7 +24,7 @@ class Attack:
     Attributes:
       name: key in results.
       title: what it is called on pages.
-      signals: signals that it reads.
+      signals: signals that it reads, as patterns of their names.
       score: `score(signals, member [K, N]) -> [K, N]`, higher = more likely a member; a shadow's
         own membership, and its complementary partner's, must not enter its scores.
       score_target: `score_target(target, signals, member) -> [N]`, scores on one further release,
@@ -63,12 +64,7 @@ def calibrated_attack(
 
     `by_shadows` takes each record's own variance from 64 shadows on.
     """
-
-    def spread(member: np.ndarray) -> Literal["per_record", "global"]:
-        if variance == "by_shadows":
-            return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
-        return variance
-
+    spread = lambda member: _by_shadows(member) if variance == "by_shadows" else variance
     return Attack(
         name=name,
         title=title,
@@ -78,6 +74,28 @@ def calibrated_attack(
         ),
         score_target=lambda t, s, member: likelihood.lira_target(
             transform(t[signal]), transform(s[signal]), member, mode=mode, variance=spread(member)
+        ),
+    )
+
+
+def several_attack(
+    name: str,
+    title: str,
+    signal: str,
+    find: Callable[[Signals], list[np.ndarray]],
+    *,
+    shift: Literal["own", "shrunk"],
+) -> Attack:
+    """LiRA on all answers that `find` finds, by model; see `several.lira_ensemble`."""
+    return Attack(
+        name=name,
+        title=title,
+        signals=(signal,),
+        score=lambda s, member: several.lira_ensemble(
+            find(s), member, variance=_by_shadows(member), shift=shift
+        ),
+        score_target=lambda t, s, member: several.lira_ensemble_target(
+            find(t), find(s), member, variance=_by_shadows(member), shift=shift
         ),
     )
 
@@ -96,6 +114,21 @@ def rmia_attack(name: str, title: str, *, mode: Literal["online", "offline"]) ->
     )
 
 
+def _by_shadows(member: np.ndarray) -> Literal["per_record", "global"]:
+    return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
+
+
+def _augmented(signals: Signals) -> list[np.ndarray]:
+    """The answers to several queries, of each model that was asked them."""
+    return [signals[name] for name in sorted(fnmatch.filter(signals, _QUERIES))]
+
+
+def _models(signals: Signals) -> list[np.ndarray]:
+    """Each model's confidence, to several queries where it was asked them."""
+    plain = sorted(n for n in signals if n == "confidence" or n.endswith(".confidence"))
+    return [signals.get(f"{name}_augmented", signals[name]) for name in plain]
+
+
 def _plain(signal: np.ndarray) -> np.ndarray:
     return np.asarray(signal, np.float64)
 
@@ -108,7 +141,14 @@ def _closeness(distance: np.ndarray) -> np.ndarray:
     return -np.log(np.asarray(distance, np.float64) + _EPSILON)
 
 
+def _signed_root(signal: np.ndarray) -> np.ndarray:
+    """Square root with the sign: tames a trace's tail, in whatever unit it is."""
+    signal = np.asarray(signal, np.float64)
+    return np.sign(signal) * np.sqrt(np.abs(signal))
+
+
 _MODEL = "on a model trained on it"
+_QUERIES = "*confidence_augmented"
 
 REGISTRY = (
     threshold_attack("loss_threshold", f"Loss threshold, {_MODEL}", "log_prob", _plain),
@@ -134,6 +174,27 @@ REGISTRY = (
         "robustness",
         _plain,
         variance="global",  # few values, so a record's own variance is often none
+    ),
+    calibrated_attack(
+        "loss_curvature",
+        f"Curvature of the loss in the features, calibrated over shadows, {_MODEL}",
+        "loss_curvature",
+        _signed_root,
+        variance="global",  # its tail is too heavy for a record's own
+    ),
+    several_attack(
+        "lira_augmented",
+        f"LiRA on shifted or noisy copies, {_MODEL} and on such copies",
+        _QUERIES,
+        _augmented,
+        shift="own",
+    ),
+    several_attack(
+        "lira_ensemble",
+        "LiRA with shrunken shifts, mean over every model trained on it",
+        "confidence",
+        _models,
+        shift="shrunk",
     ),
     threshold_attack("nearest", "Nearest published record", "distance", _closeness),
     calibrated_attack(
@@ -205,4 +266,4 @@ def attack_target(target: Signals, signals: Signals, member: np.ndarray) -> dict
 
 
 def _usable(signals: Signals) -> list[Attack]:
-    return [a for a in REGISTRY if set(a.signals) <= set(signals)]
+    return [a for a in REGISTRY if all(fnmatch.filter(signals, s) for s in a.signals)]

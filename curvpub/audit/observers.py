@@ -10,13 +10,11 @@ from typing import Protocol
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from curvpub import features, joint
-from curvpub.audit import classifier, nearest
-from curvpub.audit.signals import logit_confidence, modified_entropy
+from curvpub.audit import nearest
+from curvpub.audit.classifier_observer import ClassifierObserver
 from curvpub.audit.world import World
-from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release, Schema
 
 _BLOCK = 512
@@ -72,80 +70,6 @@ class Attacker:
                 raise ValueError(f"observer {observer.name!r} gives the signal {twice[0]!r} again")
             signals |= found
         return signals
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassifierObserver:
-    """Trains a model on the release and asks it about the records.
-
-    Signals: `confidence`, logit-scaled, in the record's label; `log_prob`, log-probability of the
-    label (minus the loss); `modified_entropy`; `robustness`, the share of noisy copies that get the
-    right label, which labels alone tell; each `[N]`. `population_log_prob [T]` is that of the test
-    records, and `accuracy []` the model's accuracy on them.
-
-    Attributes:
-      schema: the data set's public description.
-      classifier: the model trained on the release.
-      steps: its gradient steps.
-      batch_size: its batch.
-      learning_rate: its peak rate.
-      noisy_copies: copies of each record whose label is asked for, beside the clean one.
-      noise: standard deviations of the first and the last copy's noise, in units of the features.
-    """
-
-    schema: Schema
-    classifier: nn.Module
-    steps: int
-    batch_size: int
-    learning_rate: float
-    noisy_copies: int = 8
-    noise: tuple[float, float] = (0.05, 0.8)
-    name: str = "classifier"
-
-    def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
-        """See `Observer`."""
-        key_train, key_noise = jax.random.split(key)
-        x = features.encode_features(self.schema, world.stats, release.x)
-        y = release.y.astype(x.dtype)
-
-        def apply(params: object, x: Array) -> Array:
-            return jnp.asarray(self.classifier.apply(params, x))  # type: ignore[arg-type]
-
-        params = classifier.train_classifier(
-            key_train,
-            self.classifier.init,
-            apply,
-            x,
-            y,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
-
-        def log_probs(x: Array) -> Array:
-            return map_blocks(lambda x: jax.nn.log_softmax(apply(params, x)), x, block_size=_BLOCK)
-
-        pool, test = log_probs(world.pool_x), log_probs(world.test_x)
-        confidence = logit_confidence(pool, world.pool_y)
-
-        def noisy(total: Array, args: tuple[Array, Array]) -> tuple[Array, None]:
-            key, scale = args
-            moved = jax.random.normal(key, world.pool_x.shape, world.pool_x.dtype)
-            return total + _right(log_probs(world.pool_x + scale * moved), world.pool_y), None
-
-        scales = jnp.geomspace(*self.noise, self.noisy_copies, dtype=x.dtype)
-        keys = jax.random.split(key_noise, self.noisy_copies)
-        total, _ = jax.lax.scan(noisy, _right(pool, world.pool_y), (keys, scales))
-        return {
-            "confidence": confidence,
-            # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
-            # which would tie the best remembered records.
-            "log_prob": -jax.nn.softplus(-confidence),
-            "modified_entropy": modified_entropy(pool, world.pool_y),
-            "robustness": total / (1 + self.noisy_copies),
-            "population_log_prob": -jax.nn.softplus(-logit_confidence(test, world.test_y)),
-            "accuracy": jnp.mean(_right(test, world.test_y)),
-        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,7 +170,7 @@ def standard_attacker(
     learning_rate: float,
     label_scale: float,
 ) -> Attacker:
-    """The attacker of an audit: every observer of this module.
+    """The attacker of an audit: a classifier, and every observer of this module.
 
     Args:
       schema: the data set's public description.
@@ -270,7 +194,3 @@ def standard_attacker(
             DensityObserver(schema=schema),
         )
     )
-
-
-def _right(log_probs: Array, y: Array) -> Array:
-    return (jnp.argmax(log_probs, axis=1).astype(jnp.int32) == y).astype(jnp.float32)

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -12,11 +13,12 @@ from absl import logging
 from curvpub import workspace
 from curvpub.audit import game, observers
 from curvpub.audit.membership import complementary_pairs
+from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
-from curvpub.stages import publish, train
+from curvpub.stages import free_scores, publish, train
 from curvpub.types import Publisher, Release
 from curvpub.workspace import Run
 
@@ -51,6 +53,7 @@ def audit(run: Run) -> None:
         folder = files.private_folder(audit_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
         play_shadows(run, name, publisher, attacker, key, member, world, folder)
+    free_scores.compute(run, audit_folder(run))
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
@@ -58,7 +61,7 @@ def audit(run: Run) -> None:
 def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
     settings = run.config.audit
-    return observers.standard_attacker(
+    attacker = observers.standard_attacker(
         run.dataset.schema,
         make_classifier(
             run.dataset.schema,
@@ -70,6 +73,9 @@ def make_attacker(run: Run) -> observers.Attacker:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         label_scale=run.config.model.label_scale,
+    )
+    return with_references(
+        attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
     )
 
 
@@ -112,6 +118,20 @@ def load_shadows(run: Run, folder: pathlib.Path) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(_unfinished(run, f"{missing} of {len(shadows)} shadows are"))
     return {k: np.stack([s[k] for s in done]) for k in done[0]}
+
+
+def load_scores(run: Run, raw: Observed, info: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of the members' exposure that need no shadows, by name, `[n]`; private.
+
+    Args:
+      run: the run.
+      raw: the signals of the raw game.
+      info: private facts about the publication.
+
+    Raises:
+      ValueError: the audit has not finished for these settings and data.
+    """
+    return free_scores.load(run, audit_folder(run), raw.target, info)
 
 
 def shadows_per_call(run: Run) -> int:

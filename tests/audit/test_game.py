@@ -29,6 +29,8 @@ def test_signals_have_their_shapes(raw_signals):
         "log_prob",
         "modified_entropy",
         "robustness",
+        "loss_curvature",
+        "augmented.confidence",
         "distance",
         "agreement",
         "density_ratio",
@@ -37,6 +39,7 @@ def test_signals_have_their_shapes(raw_signals):
         assert raw_signals[name].dtype == np.float32
         assert np.isfinite(raw_signals[name]).all()
     assert raw_signals["population_log_prob"].shape == (16, 40)
+    assert raw_signals["augmented.confidence_augmented"].shape == (16, 60, 5)
     assert raw_signals["accuracy"].shape == (16,)
     assert raw_signals["accuracy"].mean() > 0.55  # a third by chance
 
@@ -153,7 +156,8 @@ def test_raw_data_are_an_open_book(raw_signals, member):
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc > (0.55 if attack == "neighbours" else 0.8), found
         assert found.auc_low > 0.5, found
-    for attack in ("loss_threshold", "loss_calibrated", "modified_entropy", "lira", "rmia"):
+    for attack in ("loss_threshold", "loss_calibrated", "modified_entropy", "lira", "rmia",
+                   "lira_augmented", "lira_ensemble"):  # fmt: skip
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc_low > 0.5, found
 
