@@ -57,6 +57,11 @@ class Attacker:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"observers={names!r} must be at least one, with different names")
 
+    def prepare(self, world: World) -> World:
+        """The world with what observers learn from the test records, once for all releases."""
+        learnt = {o.name: jax.jit(o.prepare)(world) for o in self.observers if hasattr(o, "prepare")}
+        return dataclasses.replace(world, learnt=world.learnt | learnt)
+
     def observe(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """All signals of one release. Pure and traceable.
 
