@@ -100,6 +100,8 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
+    flow_steps: int = 300  # of the flows that estimate densities; 0 = no such attack
+    adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -248,6 +250,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.drift_steps": (p.drift_steps, 0, big),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
+        "audit.flow_steps": (a.flow_steps, 0, big),
+        "audit.adaptive_steps": (a.adaptive_steps, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

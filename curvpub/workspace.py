@@ -24,8 +24,8 @@ from curvpub.types import Dataset, Records
 _NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
 # Code of the audit that turns a shadow's signals into figures, which every report does anew.
 _FIGURES = (
-    "attacks.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py", "roc.py",
-    "statistics.py", "summary.py",
+    "attacks.py", "combine.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py",
+    "roc.py", "statistics.py", "summary.py",
 )  # fmt: skip
 _PACKAGE = pathlib.Path(__file__).parent
 

@@ -3,13 +3,18 @@
 Takes any `Publisher`, and names none.
 """
 
+from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.combine import fused, fused_target
+from curvpub.audit.flow import Flow, fit_flow, flow_log_density, from_normal, init_flow, to_normal
 from curvpub.audit.game import play, run_shadow
 from curvpub.audit.likelihood import exposure, lira, lira_target
+from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
 from curvpub.audit.matching import Matching, match_sources
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.nearest import (
     log_density,
+    nearest_published,
     nearest_release_distance,
     neighbour_agreement,
     top_one_rate,
@@ -53,11 +58,15 @@ __all__ = [
     "Change",
     "ClassifierObserver",
     "DensityObserver",
+    "Flow",
+    "FlowObserver",
+    "GeneratorObserver",
     "Matching",
     "NearestObserver",
     "NeighbourObserver",
     "Observer",
     "OperatingPoint",
+    "SurroundingsObserver",
     "World",
     "attack_scores",
     "attack_target",
@@ -67,7 +76,13 @@ __all__ = [
     "complementary_pairs",
     "delong",
     "exposure",
+    "fit_flow",
+    "flow_log_density",
+    "from_normal",
+    "fused",
+    "fused_target",
     "game_statistics",
+    "init_flow",
     "lira",
     "lira_target",
     "log_density",
@@ -76,6 +91,7 @@ __all__ = [
     "match_sources",
     "mean_roc",
     "modified_entropy",
+    "nearest_published",
     "nearest_release_distance",
     "neighbour_agreement",
     "null_check",
@@ -89,6 +105,7 @@ __all__ = [
     "summarise_game",
     "summarise_release",
     "threshold_at_fpr",
+    "to_normal",
     "top_one_rate",
     "tpr_at_fpr",
 ]

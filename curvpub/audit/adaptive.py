@@ -33,11 +33,12 @@ class GeneratorObserver:
     the release did.
 
     Signals, each `[N]`: `generator_loss`, the negative evidence lower bound, in nats;
-    `reconstruction`, Euclidean distance of the record's features to those decoded from its code;
-    `curvature`, length of the curvature at scale seen from the record, as the publisher's exposure;
-    `latent_distance`, from the record's code to that of the nearest published record; and, with
-    `moves`, `moved_distance`, in joint space from what the record becomes by the attacker's own
-    lower level to the nearest published record: the aligned mode moves records in this way.
+    `generator_error`, Euclidean distance of the record's features to those decoded from its code;
+    `generator_curvature`, length of the curvature at scale seen from the record, which is the
+    publisher's exposure; `generator_code_distance`, from the record's code to that of the nearest
+    published record; and, with `moves`, `generator_moved_distance`, in joint space from what the
+    attacker's own lower level makes of the record to the nearest published one: the aligned mode
+    moves records in this way.
 
     Attributes:
       schema: the data set's public description.
@@ -50,7 +51,7 @@ class GeneratorObserver:
       kl_weight: weight of the divergence.
       scale: s of the curvature.
       num_probes: decoder evaluations per curvature, even.
-      moves: steps of the lower level; 0 leaves `moved_distance` out.
+      moves: steps of the lower level; 0 leaves `generator_moved_distance` out.
       proximity: lambda of the lower problem.
       step_size: eta of its steps.
       trust_radius: longest perturbation.
@@ -90,13 +91,15 @@ class GeneratorObserver:
         signals = map_blocks(
             lambda row: self._look(params, *row), (world.pool_x, one_hot, own), block_size=_BLOCK
         )
-        signals["latent_distance"] = nearest.nearest_release_distance(
+        signals["generator_code_distance"] = nearest.nearest_release_distance(
             own, self._encode(params, x, probs)
         )
         if self.moves:
             point = jax.vmap(lambda x, p: joint.joint_point(self.generator.space, x, p))
             moved = map_blocks(lambda z: self._move(params, z), own, block_size=_BLOCK)
-            signals["moved_distance"] = nearest.nearest_release_distance(moved, point(x, probs))
+            signals["generator_moved_distance"] = nearest.nearest_release_distance(
+                moved, point(x, probs)
+            )
         return signals
 
     def _train(self, key: Array, params: Any, x: Array, probs: Array) -> Any:
@@ -152,8 +155,8 @@ class GeneratorObserver:
         record = joint.joint_point(space, x, probs)
         return {
             "generator_loss": jnp.mean(terms.reconstruction + self.kl_weight * terms.kl),
-            "reconstruction": obfuscate.safe_norm(joint.split_point(space, fun(code))[0] - x),
-            "curvature": obfuscate.exposure(
+            "generator_error": obfuscate.safe_norm(joint.split_point(space, fun(code))[0] - x),
+            "generator_curvature": obfuscate.exposure(
                 key_probe, fun, code, record, scale=self.scale, num_probes=self.num_probes
             ),
         }

@@ -13,6 +13,9 @@ import optax
 
 from curvpub.types import Array
 
+Weights = tuple[tuple[Array, Array], tuple[Array, Array], tuple[Array, Array]]
+"""Kernel and bias of the three layers of every coupling."""
+
 _STRETCH = 2.0  # longest log-scale of one coupling: no step of training can overflow the density
 _CLIP = 10.0  # longest gradient
 
@@ -40,9 +43,7 @@ class Flow:
         return self.last[1].shape[-1] // 2
 
 
-def init_flow(
-    key: Array, *, dim: int, num_classes: int, layers: int = 6, hidden: int = 64
-) -> Flow:
+def init_flow(key: Array, *, dim: int, num_classes: int, layers: int = 6, hidden: int = 64) -> Flow:
     """The identity: a standard normal density for every label, all labels alike.
 
     Args:
@@ -86,7 +87,7 @@ def to_normal(flow: Flow, x: Array, y: Array) -> tuple[Array, Array]:
     """
     given = jax.nn.one_hot(y, flow.log_prior.shape[0], dtype=x.dtype)
 
-    def couple(carry: tuple[Array, Array], layer: tuple[Flow, Array]) -> tuple:
+    def couple(carry: tuple[Array, Array], layer: tuple[Weights, Array]) -> tuple:
         x, log_det = carry
         log_scale, shift = _coupling(*layer, x, given)
         return (x * jnp.exp(log_scale) + shift, log_det + jnp.sum(log_scale)), None
@@ -99,7 +100,7 @@ def from_normal(flow: Flow, z: Array, y: Array) -> Array:
     """The point `[d]` that a normal deviate `[d]` stands for: the inverse of `to_normal`."""
     given = jax.nn.one_hot(y, flow.log_prior.shape[0], dtype=z.dtype)
 
-    def uncouple(z: Array, layer: tuple[tuple, Array]) -> tuple[Array, None]:
+    def uncouple(z: Array, layer: tuple[Weights, Array]) -> tuple[Array, None]:
         log_scale, shift = _coupling(*layer, z, given)  # reads what the coupling left as it was
         return (z - shift) * jnp.exp(-log_scale), None
 
@@ -135,6 +136,9 @@ def fit_flow(
       x: points `[M, d]`.
       probs: label distributions `[M, C]`.
       steps: gradient steps of Adam with a cosine schedule.
+      noise: standard deviation of Gaussian noise on every coordinate, drawn anew each time: what is
+        fitted is the density after that noise. Without any, long training puts all density on the
+        points themselves.
       batch_size: records a step, drawn with replacement.
       learning_rate: peak rate.
 
@@ -154,15 +158,17 @@ def fit_flow(
     share = (jnp.sum(probs, axis=0) + 1.0) / (count + classes)
     flow = dataclasses.replace(flow, log_prior=jnp.log(share).astype(flow.log_prior.dtype))
 
-    def loss(weights: tuple, x: Array, y: Array) -> Array:
+    def loss(weights: Weights, x: Array, y: Array) -> Array:
         moved = dataclasses.replace(flow, first=weights[0], second=weights[1], last=weights[2])
         return -jnp.mean(jax.vmap(lambda x, y: flow_log_density(moved, x, y))(x, y))
 
     def body(carry: tuple, step: Array) -> tuple[tuple, None]:
         weights, opt_state = carry
-        key_row, key_label, key_noise = jax.random.split(jax.random.fold_in(key, step), 3)
-        row = jax.random.randint(key_row, (batch_size,), 0, count)
-        y = jax.random.categorical(key_label, jnp.log(probs[row] + 1e-20), axis=1)
+        key_draw, key_noise = jax.random.split(jax.random.fold_in(key, step))
+        draw = jax.random.uniform(key_draw, (2, batch_size), x.dtype)
+        row = jnp.minimum(jnp.floor(draw[0] * count).astype(jnp.int32), count - 1)
+        below = jnp.cumsum(probs[row], axis=1) <= draw[1][:, None]
+        y = jnp.minimum(jnp.sum(below, axis=1), classes - 1)  # a row's sum may round below one
         moved = x[row] + noise * jax.random.normal(key_noise, (batch_size, flow.dim), x.dtype)
         gradient = jax.grad(loss)(weights, moved, y)
         with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count` is a float by an int
@@ -174,7 +180,7 @@ def fit_flow(
     return dataclasses.replace(flow, first=weights[0], second=weights[1], last=weights[2])
 
 
-def _weights(flow: Flow) -> tuple:
+def _weights(flow: Flow) -> Weights:
     return flow.first, flow.second, flow.last
 
 
@@ -190,7 +196,7 @@ def _masks(flow: Flow) -> Array:
     return ((number >> ((layer // 2) % bits)) + layer) % 2
 
 
-def _coupling(weights: tuple, mask: Array, x: Array, given: Array) -> tuple[Array, Array]:
+def _coupling(weights: Weights, mask: Array, x: Array, given: Array) -> tuple[Array, Array]:
     """Log-scale and shift `[d]` of the coordinates that move, zero for those that do not."""
     (w1, b1), (w2, b2), (w3, b3) = weights
     mask = mask.astype(x.dtype)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from curvpub import features, joint
 from curvpub.audit import classifier, nearest
+from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
 from curvpub.audit.signals import logit_confidence, modified_entropy
-from curvpub.audit.world import World
+from curvpub.audit.world import Preparing, World
 from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release, Schema
 
@@ -59,7 +60,8 @@ class Attacker:
 
     def prepare(self, world: World) -> World:
         """The world with what observers learn from the test records, once for all releases."""
-        learnt = {o.name: jax.jit(o.prepare)(world) for o in self.observers if hasattr(o, "prepare")}
+        ready = [o for o in self.observers if isinstance(o, Preparing)]
+        learnt = {o.name: jax.jit(o.prepare)(world) for o in ready}
         return dataclasses.replace(world, learnt=world.learnt | learnt)
 
     def observe(self, key: Array, release: Release, world: World) -> dict[str, Array]:
@@ -250,8 +252,10 @@ def standard_attacker(
     batch_size: int,
     learning_rate: float,
     label_scale: float,
+    flow_steps: int = 0,
+    generator: Observer | None = None,
 ) -> Attacker:
-    """The attacker of an audit: every observer of this module.
+    """The attacker of an audit: every observer of this module and of `lookups`.
 
     Args:
       schema: the data set's public description.
@@ -260,7 +264,14 @@ def standard_attacker(
       batch_size: its batch.
       learning_rate: its peak rate.
       label_scale: length of the label's axis in distances.
+      flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
+      generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
     """
+    more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
+    if flow_steps:
+        more.append(FlowObserver(schema=schema, steps=flow_steps))
+    if generator is not None:
+        more.append(generator)
     return Attacker(
         (
             ClassifierObserver(
@@ -273,6 +284,7 @@ def standard_attacker(
             NearestObserver(schema=schema, label_scale=label_scale),
             NeighbourObserver(schema=schema),
             DensityObserver(schema=schema),
+            *more,
         )
     )
 

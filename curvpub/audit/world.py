@@ -1,7 +1,7 @@
 """The records that the game is played with, as the attacker knows them."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ _COMPONENTS = 16  # of the space for densities: enough to tell records apart, fe
 _FITTED = 5_000  # test records that the components are fitted on
 
 
+@runtime_checkable
 class Preparing(Protocol):
     """An observer that learns something from the test records, before it sees any release."""
 
