@@ -103,6 +103,8 @@ class AuditConfig:
     learning_rate: float = 2e-3
     canaries: int = 0  # of each kind, in a game of its own that costs as much again; 0 = no
     attackers: tuple[str, ...] = ("long", "linear", "augmented")  # further models, see ATTACKERS
+    flow_steps: int = 300  # of the flows that estimate densities; 0 = no such attack
+    adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -252,6 +254,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
         "audit.canaries": (a.canaries, 0, big),
+        "audit.flow_steps": (a.flow_steps, 0, big),
+        "audit.adaptive_steps": (a.adaptive_steps, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

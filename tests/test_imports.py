@@ -26,7 +26,9 @@ ARROWS = {
         "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",
         "types",
     },
-    "audit": {"blocks", "features", "joint", "models", "types"},
+    "audit": {
+        "blocks", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
+    },
     "release": {"runtime", "types"},
     "workspace": {"config", "data", "publishers", "release", "runtime", "types"},
     "stages": {

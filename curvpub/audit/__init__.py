@@ -3,11 +3,13 @@
 Takes any `Publisher`, and names none.
 """
 
+from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
 from curvpub.audit.bakeoff import Precision, ScoreResult, compare_exposure_scores, reliability
 from curvpub.audit.canaries import KINDS as CANARIES
 from curvpub.audit.canaries import Planted, plant_canaries, planted_pairs
 from curvpub.audit.classifier_observer import ClassifierObserver
+from curvpub.audit.combine import fused, fused_target
 from curvpub.audit.epsilon import (
     OneRun,
     epsilon_lower_bound,
@@ -16,6 +18,7 @@ from curvpub.audit.epsilon import (
     gaussian_lower_bound,
     one_run_epsilon,
 )
+from curvpub.audit.flow import Flow, fit_flow, flow_log_density, from_normal, init_flow, to_normal
 from curvpub.audit.game import play, run_shadow
 from curvpub.audit.input_curvature import (
     curvature_probes,
@@ -24,10 +27,12 @@ from curvpub.audit.input_curvature import (
 )
 from curvpub.audit.leave_one_out import RecordFigures, Runs, leave_one_out, record_figures
 from curvpub.audit.likelihood import exposure, lira, lira_target
+from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
 from curvpub.audit.matching import Matching, match_sources
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.nearest import (
     log_density,
+    nearest_published,
     nearest_release_distance,
     neighbour_agreement,
     top_one_rate,
@@ -94,6 +99,9 @@ __all__ = [
     "Change",
     "ClassifierObserver",
     "DensityObserver",
+    "Flow",
+    "FlowObserver",
+    "GeneratorObserver",
     "Matching",
     "NearestObserver",
     "NeighbourObserver",
@@ -106,6 +114,7 @@ __all__ = [
     "RecordIntervals",
     "Runs",
     "ScoreResult",
+    "SurroundingsObserver",
     "World",
     "attack_scores",
     "attack_target",
@@ -124,9 +133,15 @@ __all__ = [
     "exposure_intervals",
     "fair_coins",
     "few_statistics",
+    "fit_flow",
+    "flow_log_density",
+    "from_normal",
+    "fused",
+    "fused_target",
     "game_statistics",
     "gaussian_epsilon",
     "gaussian_lower_bound",
+    "init_flow",
     "input_loss_curvature",
     "input_loss_curvature_by_differences",
     "leave_one_out",
@@ -143,6 +158,7 @@ __all__ = [
     "match_sources",
     "mean_roc",
     "modified_entropy",
+    "nearest_published",
     "nearest_release_distance",
     "neighbour_agreement",
     "null_check",
@@ -164,6 +180,7 @@ __all__ = [
     "summarise_most_exposed",
     "summarise_release",
     "threshold_at_fpr",
+    "to_normal",
     "top_one_rate",
     "tpr_at_fpr",
     "trace_spread",

@@ -7,11 +7,13 @@ the IN and OUT spreads are separate and estimated from deviations within records
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from curvpub.audit.membership import check_design
+
+Mode = Literal["online", "offline", "difference", "shift"]
 
 # Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
 # own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
@@ -24,7 +26,7 @@ def lira(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline", "difference"] = "online",
+    mode: Mode = "online",
     variance: Literal["per_record", "global"] = "global",
     shift: Literal["own", "shrunk"] = "own",
 ) -> np.ndarray:
@@ -42,7 +44,10 @@ def lira(
       member: membership in complementary pairs, bool `[K, N]`.
       mode: `online` is the Gaussian log-likelihood ratio of IN against OUT; `offline` uses OUT
         alone, the standardised excess over non-members; `difference` is that excess as it stands,
-        the difficulty calibration of Watson et al. (arXiv 2111.08440).
+        the difficulty calibration of Watson et al. (arXiv 2111.08440); `shift` is the excess over
+        the middle of the IN and the OUT mean, to which the ratio comes down where membership shifts
+        all records alike. Few shadows and a small shift make it the best: the noise of a record's
+        own shift would outweigh the shift.
       variance: `per_record`, or `global`: one IN and one OUT variance pooled over records, which
         is better below some 64 shadows.
       shift: `own` takes each record's IN and OUT means as they are; `shrunk` draws their difference
@@ -81,14 +86,14 @@ def lira_target(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline", "difference"] = "online",
+    mode: Mode = "online",
     variance: Literal["per_record", "global"] = "global",
     shift: Literal["own", "shrunk"] = "own",
 ) -> np.ndarray:
-    """Scores one further run, such as the actual release, against all shadows.
+    """Scores a further run, such as the actual release, against all shadows.
 
     Args:
-      target: the run's signal, `[N]`.
+      target: the run's signal, `[N]`, or those of several runs, `[J, N]`.
       scores: the shadows' signals, `[K, N]`.
       member: the shadows' membership, bool `[K, N]`.
       mode: see `lira`.
@@ -96,7 +101,7 @@ def lira_target(
       shift: see `lira`.
 
     Returns:
-      `[N]`, higher = more likely a member.
+      In the shape of `target`, higher = more likely a member.
 
     Raises:
       ValueError: as in `lira`.
@@ -104,7 +109,8 @@ def lira_target(
     scores = check_scores(scores, member)
     _check_mode(mode, variance, member.shape[0], shift)
     target = np.asarray(target, np.float64)
-    if target.shape != scores.shape[1:] or not np.isfinite(target).all():
+    fits = target.ndim in (1, 2) and target.shape[-1:] == scores.shape[1:]
+    if not fits or not np.isfinite(target).all():
         raise ValueError(
             f"target must be finite and of shape {scores.shape[1:]}, got shape {target.shape}"
         )
@@ -153,8 +159,8 @@ def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
 
 
 def _check_mode(mode: str, variance: str, usable: int, shift: str = "own") -> None:
-    if mode not in ("online", "offline", "difference"):
-        raise ValueError(f"mode={mode!r} must be 'online', 'offline' or 'difference'")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode={mode!r} must be one of {', '.join(get_args(Mode))}")
     if variance not in ("per_record", "global"):
         raise ValueError(f"variance={variance!r} must be 'per_record' or 'global'")
     if shift not in ("own", "shrunk") or (shift == "shrunk" and mode != "online"):
@@ -252,6 +258,8 @@ def _score(
 ) -> np.ndarray:
     if mode == "difference":
         return target - outside.mean
+    if mode == "shift":
+        return target - 0.5 * (inside.mean + outside.mean)
     std_out = _std(outside, variance, spread)
     far_out = (target - outside.mean) / std_out
     if mode == "offline":

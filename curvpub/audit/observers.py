@@ -14,7 +14,8 @@ import jax
 from curvpub import features, joint
 from curvpub.audit import nearest
 from curvpub.audit.classifier_observer import ClassifierObserver
-from curvpub.audit.world import World
+from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
+from curvpub.audit.world import Preparing, World
 from curvpub.types import Array, Release, Schema
 
 _BLOCK = 512
@@ -54,6 +55,12 @@ class Attacker:
         names = [o.name for o in self.observers]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"observers={names!r} must be at least one, with different names")
+
+    def prepare(self, world: World) -> World:
+        """The world with what observers learn from the test records, once for all releases."""
+        ready = [o for o in self.observers if isinstance(o, Preparing)]
+        learnt = {o.name: jax.jit(o.prepare)(world) for o in ready}
+        return dataclasses.replace(world, learnt=world.learnt | learnt)
 
     def observe(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """All signals of one release. Pure and traceable.
@@ -169,8 +176,10 @@ def standard_attacker(
     batch_size: int,
     learning_rate: float,
     label_scale: float,
+    flow_steps: int = 0,
+    generator: Observer | None = None,
 ) -> Attacker:
-    """The attacker of an audit: a classifier, and every observer of this module.
+    """The attacker of an audit: a classifier, every observer of this module and of `lookups`.
 
     Args:
       schema: the data set's public description.
@@ -179,7 +188,14 @@ def standard_attacker(
       batch_size: its batch.
       learning_rate: its peak rate.
       label_scale: length of the label's axis in distances.
+      flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
+      generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
     """
+    more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
+    if flow_steps:
+        more.append(FlowObserver(schema=schema, steps=flow_steps))
+    if generator is not None:
+        more.append(generator)
     return Attacker(
         (
             ClassifierObserver(
@@ -192,5 +208,6 @@ def standard_attacker(
             NearestObserver(schema=schema, label_scale=label_scale),
             NeighbourObserver(schema=schema),
             DensityObserver(schema=schema),
+            *more,
         )
     )

@@ -17,9 +17,20 @@ SHORT_ATTACKS = {
     "lira_ensemble": "LiRA, all models",
     "nearest": "nearest record",
     "nearest_calibrated": "nearest, calibrated",
+    "axes_calibrated": "nearest on axes",
     "neighbours": "neighbours' labels",
     "density": "density ratio",
     "density_calibrated": "density, calibrated",
+    "flow": "flow ratio",
+    "flow_calibrated": "flow, calibrated",
+    "pairs": "record and nearest",
+    "generator": "own generator",
+    "generator_calibrated": "own gen., calibr.",
+    "generator_error": "own reconstruction",
+    "generator_curvature": "own curvature",
+    "generator_code": "nearest code",
+    "generator_moved": "nearest when moved",
+    "combined": "all together",
 }
 """Names of the attacks for charts and the terminal; pages take each row's `title`."""
 

@@ -12,6 +12,7 @@ from absl import logging
 
 from curvpub import workspace
 from curvpub.audit import game, observers
+from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
@@ -44,6 +45,8 @@ def audit(run: Run) -> None:
         )
     attacker = make_attacker(run)
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
+    if not all(_complete(run, name) for name in ("raw", "published")):
+        world = attacker.prepare(world)
     world = devices.replicate(run.mesh, world)
     member, key = design(run), run.stage_key("shadows")
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
@@ -73,9 +76,34 @@ def make_attacker(run: Run) -> observers.Attacker:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         label_scale=run.config.model.label_scale,
+        flow_steps=settings.flow_steps,
+        generator=_adaptive(run) if settings.adaptive_steps else None,
     )
     return with_references(
         attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
+    )
+
+
+def _adaptive(run: Run) -> GeneratorObserver:
+    """The attacker that runs our method on the release; settings of the method are public."""
+    settings, model, lower = run.config.audit, run.config.model, run.config.lower
+    aligned = run.config.publish.mode == "aligned"
+    return GeneratorObserver(
+        schema=run.dataset.schema,
+        generator=run.publisher.problem.generator,
+        steps=settings.adaptive_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        x_sigma=model.x_sigma,
+        label_weight=model.label_weight,
+        kl_weight=model.kl_weight,
+        scale=lower.scale,
+        num_probes=run.config.publish.curvature_probes,
+        moves=run.config.publish.drift_steps if aligned else 0,
+        proximity=lower.proximity_exposed,
+        step_size=lower.step_size,
+        trust_radius=lower.trust_radius,
+        ridge=lower.ridge,
     )
 
 
@@ -179,6 +207,13 @@ def play_shadows(
             _check(signals, name)
             files.write_arrays(_shadow_file(folder, shadow), signals)
             bar.update()
+
+
+def _complete(run: Run, name: str) -> bool:
+    """Whether nothing is left to do for a publisher."""
+    folder = audit_folder(run) / name
+    paths = [_shadow_file(folder, k) for k in range(run.config.audit.shadows)]
+    return all(files.read_arrays(path) is not None for path in [*paths, folder / "target.npz"])
 
 
 def _attack_target(
