@@ -4,6 +4,12 @@ Takes any `Publisher`, and names none.
 """
 
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.attributes import (
+    AttributeObserver,
+    AttributeResult,
+    release_attributes,
+    summarise_attributes,
+)
 from curvpub.audit.game import play, run_shadow
 from curvpub.audit.likelihood import exposure, lira, lira_target
 from curvpub.audit.matching import Matching, match_sources
@@ -50,6 +56,8 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Attacker",
+    "AttributeObserver",
+    "AttributeResult",
     "Change",
     "ClassifierObserver",
     "DensityObserver",
@@ -81,10 +89,12 @@ __all__ = [
     "null_check",
     "play",
     "predictive_value",
+    "release_attributes",
     "rmia",
     "rmia_target",
     "run_shadow",
     "standard_attacker",
+    "summarise_attributes",
     "summarise_change",
     "summarise_game",
     "summarise_release",

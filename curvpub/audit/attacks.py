@@ -156,13 +156,19 @@ REGISTRY = (
         "density_ratio",
         _plain,
     ),
+    calibrated_attack(
+        "attributes",
+        "Hidden columns guessed from the release, calibrated over shadows",
+        "attribute",
+        _plain,
+    ),
 )
 """Attacks on a model trained on the release, then on the release itself."""
 
 ATTACKS = tuple(attack.name for attack in REGISTRY)
 """Their names."""
 
-_LOOKED_UP = {"distance", "agreement", "density_ratio"}
+_LOOKED_UP = {"distance", "agreement", "density_ratio", "attribute"}
 
 ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _LOOKED_UP)
 """Those on the release itself, which train no model on it."""

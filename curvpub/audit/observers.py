@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from curvpub import features, joint
 from curvpub.audit import classifier, nearest
+from curvpub.audit.attributes import AttributeObserver
 from curvpub.audit.signals import logit_confidence, modified_entropy
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
@@ -246,7 +247,7 @@ def standard_attacker(
     learning_rate: float,
     label_scale: float,
 ) -> Attacker:
-    """The attacker of an audit: every observer of this module.
+    """The attacker of an audit: every observer of this module, and of tables the hidden columns.
 
     Args:
       schema: the data set's public description.
@@ -256,6 +257,7 @@ def standard_attacker(
       learning_rate: its peak rate.
       label_scale: length of the label's axis in distances.
     """
+    tables = (AttributeObserver(schema=schema),) if schema.kind == "table" else ()
     return Attacker(
         (
             ClassifierObserver(
@@ -268,6 +270,7 @@ def standard_attacker(
             NearestObserver(schema=schema, label_scale=label_scale),
             NeighbourObserver(schema=schema),
             DensityObserver(schema=schema),
+            *tables,
         )
     )
 

@@ -12,6 +12,8 @@
   gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
 - `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
+- `attributes` (may be absent): rows with `publisher`, `column`, `scope`, the share of right guesses
+  of the hidden column for `members` and `nonmembers`, and `advantage` with `_low` and `_high`.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
@@ -206,6 +208,7 @@ def _render(
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),
+            guesses=[r for r in results.get("attributes", []) if r["scope"] == "game"],
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),

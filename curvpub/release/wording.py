@@ -17,6 +17,7 @@ SHORT_ATTACKS = {
     "neighbours": "neighbours' labels",
     "density": "density ratio",
     "density_calibrated": "density, calibrated",
+    "attributes": "hidden columns",
 }
 """Names of the attacks for charts and the terminal; pages take each row's `title`."""
 

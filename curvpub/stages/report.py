@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import likelihood, matching, roc, statistics, summary
+from curvpub.audit import attributes, likelihood, matching, roc, statistics, summary
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
@@ -103,6 +103,12 @@ def collect(
         )
         for attack, before in played["raw"].items()
     ]  # fmt: skip
+    guesses = [
+        attributes.summarise_attributes(
+            name, run.dataset.schema, o.shadows, o.target, member, run.member, **options
+        )
+        for name, o in observed.items()
+    ]
     null = summary.null_check(observed["published"].shadows, member, **options)
     rows = [dataclasses.asdict(a) for a in attacks]
     results = {
@@ -120,6 +126,7 @@ def collect(
         },
         "attacks": rows,
         "changes": [dataclasses.asdict(c) for c in changes],
+        "attributes": [dataclasses.asdict(row) for rows in guesses for row in rows],
         "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
@@ -228,7 +235,7 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
-    kept += ("attacks", "changes", "matching", "utility", "checks")
+    kept += ("attacks", "changes", "attributes", "matching", "utility", "checks")
     return {k: results[k] for k in kept}
 
 
