@@ -137,6 +137,7 @@ def guess_columns(
             "compared"
         )
     dtype = published.place.dtype
+    labels, probs = labels.astype(dtype), probs.astype(dtype)
     categorical, candidates, reach = _columns(schema, tolerance)
     columns = (
         published.place.T, published.value.T, jnp.asarray(categorical),
@@ -161,7 +162,7 @@ def guess_columns(
         return jax.vmap(guess)(gaps, value, columns)
 
     block = max(1, _BUDGET // published.place.size)
-    return map_blocks(one, (records.place, records.value, labels.astype(dtype)), block_size=block)
+    return map_blocks(one, (records.place, records.value, labels), block_size=block)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -289,5 +290,5 @@ def _columns(schema: Schema, tolerance: float) -> tuple[np.ndarray, np.ndarray, 
 
 def _gaps(place: Array, places: Array, categorical: Array) -> Array:
     """Squared distance in one column of one cell to others, `[M]`."""
-    apart = jnp.where(places == place, 0.0, _MISMATCH)
+    apart = _MISMATCH * (places != place).astype(places.dtype)
     return jnp.where(categorical, apart, jnp.square(places - place))

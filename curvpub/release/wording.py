@@ -18,6 +18,11 @@ SHORT_ATTACKS = {
     "density": "density ratio",
     "density_calibrated": "density, calibrated",
     "attributes": "hidden columns",
+    "loss_relative": "loss, relative",
+    "nearest_axes": "nearest, main axes",
+    "nearest_relative": "nearest, relative",
+    "neighbours_relative": "labels, relative",
+    "attributes_relative": "columns, relative",
 }
 """Names of the attacks for charts and the terminal; pages take each row's `title`."""
 
