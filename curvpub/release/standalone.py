@@ -52,8 +52,8 @@ def more_tables(results: Mapping[str, Any]) -> str:
         for row in results["copies"]
     ]
     lines += [
-        f"hidden column {row['column']}: guessed for {wording.share(row['members'])} of the private "
-        f"records, {wording.share(row['nonmembers'])} of the non-members, advantage "
+        f"hidden column {row['column']}: guessed for {wording.share(row['members'])} of the "
+        f"private records, {wording.share(row['nonmembers'])} of the non-members, advantage "
         f"{wording.change(row, 'advantage', percent=True)}"
         for row in results["attributes"]
     ]

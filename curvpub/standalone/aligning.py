@@ -122,13 +122,12 @@ def _probabilities(release: Raw, classes: tuple[str, ...]) -> np.ndarray:
 
 def _images(raws: tuple[Raw, ...]) -> tuple[tuple[Column, ...], list[np.ndarray]]:
     """Images as they are, after checks."""
-    found = []
+    found, shape = [], np.asarray(raws[0].images).shape[1:]
     for raw in raws:
         x = np.asarray(raw.images)
-        if x.shape[1:] != np.shape(raws[0].images)[1:]:
+        if x.shape[1:] != shape:
             raise ValueError(
-                f"{raw.flag}: images are {x.shape[1:]}, those of {raws[0].flag} "
-                f"{np.shape(raws[0].images)[1:]}"
+                f"{raw.flag}: images are {x.shape[1:]}, those of {raws[0].flag} {shape}"
             )
         checks.check_finite(x, f"{raw.flag}: images")
         outside = int(np.sum(((x < 0) | (x > 1)).reshape(len(x), -1).any(axis=1)))

@@ -38,8 +38,8 @@ def cli(argv: list[str] | None = None) -> None:
         _fail(str(error).replace("\n", " "))
     print(report.terminal_table(results))
     print(standalone.more_tables(results))
-    print(f"Page:    {folder / 'audit.html'}
-Figures: {folder / 'audit.json'}")
+    print(f"Page:    {folder / 'audit.html'}")
+    print(f"Figures: {folder / 'audit.json'}")
     print("The folder is private (mode 0700).")
 
 

@@ -87,7 +87,8 @@ def _soft_npz(arrays: dict[str, np.ndarray], flag: str) -> Raw:
     probs, names = arrays["y"], arrays.get("columns")
     if len(x) != len(probs) or probs.dtype.kind != "f":
         raise ValueError(f"x {x.shape} and probabilities y {probs.shape} {probs.dtype} do not fit")
-    classes = tuple(map(str, arrays.get("classes", np.arange(probs.shape[1]))))
+    given = arrays["classes"] if "classes" in arrays else np.arange(probs.shape[1])
+    classes = tuple(str(name) for name in given)
     if names is None:
         names = np.asarray([f"x{i}" for i in range(x.shape[1])])
     columns = tuple(Column(name=str(name)) for name in names) if x.ndim == 2 else ()

@@ -47,8 +47,8 @@ def two_sample_test(
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     model = HistGradientBoostingClassifier(max_iter=60, random_state=seed)
     with threadpool_limits(1):  # its threads wait for one another where others need the cores
-        score = cross_val_predict(model, encoded, member, cv=folds, method="predict_proba")[:, 1]
-    return statistics.delong(score, member, confidence=confidence)
+        probs = cross_val_predict(model, encoded, member, cv=folds, method="predict_proba")
+    return statistics.delong(np.asarray(probs)[:, 1], member, confidence=confidence)
 
 
 def _features(schema: Schema, x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
