@@ -5,6 +5,12 @@ Takes any `Publisher`, and names none.
 
 from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.attributes import (
+    AttributeObserver,
+    AttributeResult,
+    release_attributes,
+    summarise_attributes,
+)
 from curvpub.audit.bakeoff import Precision, ScoreResult, compare_exposure_scores, reliability
 from curvpub.audit.canaries import KINDS as CANARIES
 from curvpub.audit.canaries import Planted, plant_canaries, planted_pairs
@@ -95,6 +101,8 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Attacker",
+    "AttributeObserver",
+    "AttributeResult",
     "Augmentation",
     "Change",
     "ClassifierObserver",
@@ -169,11 +177,13 @@ __all__ = [
     "pooled_tpr",
     "predictive_value",
     "record_figures",
+    "release_attributes",
     "reliability",
     "rmia",
     "rmia_target",
     "run_shadow",
     "standard_attacker",
+    "summarise_attributes",
     "summarise_change",
     "summarise_few",
     "summarise_game",

@@ -322,13 +322,19 @@ REGISTRY = (
         _LOOKED_UP | _GENERATED | _MODELLED,
         needed=("axes_distance", "confidence"),
     ),
+    calibrated_attack(
+        "attributes",
+        "Hidden columns guessed from the release, calibrated over shadows",
+        "attribute",
+        _plain,
+    ),
 )
 """Attacks on a model trained on the release, then on the release itself, then on both."""
 
 ATTACKS = tuple(attack.name for attack in REGISTRY)
 """Their names."""
 
-_ON_RELEASE = _LOOKED_UP.keys() | _GENERATED.keys()
+_ON_RELEASE = _LOOKED_UP.keys() | _GENERATED.keys() | {"attribute"}
 
 ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _ON_RELEASE)
 """Those on the release itself, which train no classifier on it."""

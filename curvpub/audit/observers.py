@@ -13,6 +13,7 @@ import jax
 
 from curvpub import features, joint
 from curvpub.audit import nearest
+from curvpub.audit.attributes import AttributeObserver
 from curvpub.audit.classifier_observer import ClassifierObserver
 from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
 from curvpub.audit.world import Preparing, World
@@ -179,7 +180,7 @@ def standard_attacker(
     flow_steps: int = 0,
     generator: Observer | None = None,
 ) -> Attacker:
-    """The attacker of an audit: a classifier, every observer of this module and of `lookups`.
+    """The attacker of an audit: a classifier, and every look at the release that fits the data.
 
     Args:
       schema: the data set's public description.
@@ -196,6 +197,8 @@ def standard_attacker(
         more.append(FlowObserver(schema=schema, steps=flow_steps))
     if generator is not None:
         more.append(generator)
+    if schema.kind == "table":
+        more.append(AttributeObserver(schema=schema))
     return Attacker(
         (
             ClassifierObserver(

@@ -15,6 +15,8 @@
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
 - `worst_case` (may be absent or None): `records`, how many of the most exposed; rows `attacks`.
 - `canaries` (may be absent or None): `count` of each kind, and rows `attacks` with scope the kind.
+- `attributes` (may be absent): rows with `publisher`, `column`, `scope`, the share of right guesses
+  of the hidden column for `members` and `nonmembers`, and `advantage` with `_low` and `_high`.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
 - `bakeoff` (may be absent; shown to the owner alone): rows with a score's `title`, `publisher`,
@@ -215,6 +217,7 @@ def _render(
             changes=results.get("changes", []),
             worst=_few(results.get("worst_case")),
             canaries=_few(results.get("canaries")),
+            guesses=[r for r in results.get("attributes", []) if r["scope"] == "game"],
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),

@@ -31,6 +31,12 @@ SHORT_ATTACKS = {
     "generator_code": "nearest code",
     "generator_moved": "nearest when moved",
     "combined": "all together",
+    "attributes": "hidden columns",
+    "loss_relative": "loss, relative",
+    "nearest_axes": "nearest, main axes",
+    "nearest_relative": "nearest, relative",
+    "neighbours_relative": "labels, relative",
+    "attributes_relative": "columns, relative",
 }
 """Names of the attacks for charts and the terminal; pages take each row's `title`."""
 

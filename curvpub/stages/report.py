@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import matching, roc, statistics, summary, uncertainty
+from curvpub.audit import attributes, matching, roc, statistics, summary, uncertainty
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
@@ -98,6 +98,12 @@ def collect(
         )
         for attack, before in played["raw"].items()
     ]  # fmt: skip
+    guesses = [
+        attributes.summarise_attributes(
+            name, run.dataset.schema, o.shadows, o.target, member, run.member, **options
+        )
+        for name, o in observed.items()
+    ]
     null = summary.null_check(observed["published"].shadows, member, **options)
     rows = [dataclasses.asdict(a) for a in attacks]
     results = {
@@ -119,6 +125,7 @@ def collect(
             run, {name: o.shadows for name, o in observed.items()}, member, fprs
         ),
         "canaries": canaries.figures(run, fprs),
+        "attributes": [dataclasses.asdict(row) for rows in guesses for row in rows],
         "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
@@ -204,7 +211,8 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
-    kept += ("attacks", "changes", "worst_case", "canaries", "matching", "utility", "checks")
+    kept += ("attacks", "changes", "worst_case", "canaries", "attributes", "matching", "utility")
+    kept += ("checks",)
     return {k: results[k] for k in kept}
 
 

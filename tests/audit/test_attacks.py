@@ -40,6 +40,7 @@ def planted_signals(seed, shadows=12, records=120):
         "distance": np.where(member, 0.0, far),
         "agreement": np.round(5 / (1 + np.exp(-confidence / 2))) / 5,
         "density_ratio": confidence + rng.normal(size=member.shape),
+        "attribute": confidence + rng.normal(size=member.shape),
     }, member
 
 
