@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 STAGES = ("train", "publish", "audit", "report")
+ATTACKERS = ("long", "linear", "augmented", "mlp", "conv")  # see audit.references
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,10 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
-    canaries: int = 0  # of each kind, in a second game as long as the first; 0 = no such game
+    canaries: int = 0  # of each kind, in a game of its own that costs as much again; 0 = no
+    attackers: tuple[str, ...] = ("long", "linear", "augmented")  # further models, see ATTACKERS
+    flow_steps: int = 300  # of the flows that estimate densities; 0 = no such attack
+    adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -250,6 +254,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
         "audit.canaries": (a.canaries, 0, big),
+        "audit.flow_steps": (a.flow_steps, 0, big),
+        "audit.adaptive_steps": (a.adaptive_steps, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }
@@ -304,6 +310,11 @@ def validate(config: Config) -> None:
     ):
         if not widths or min(widths) < 1:
             raise ValueError(f"{name}={widths!r} must be one or more positive widths")
+    names = config.audit.attackers
+    if set(names) - set(ATTACKERS) or len(set(names)) != len(names):
+        raise ValueError(
+            f"audit.attackers={names!r} must be some of {', '.join(ATTACKERS)}, each once, or ()"
+        )
     unknown = [s for s in config.stages if s not in STAGES]
     if unknown or not config.stages:
         raise ValueError(f"stages={config.stages!r} must be some of {', '.join(STAGES)}")

@@ -151,18 +151,12 @@ def summarise_release(
     places, target_places = (_within_run(s) for s in (scores, target[None]))
     outside, points = places[~member], []
     for fpr in fprs:
-        found = {}
+        hit = None
         if statistics.resolvable(fpr, nonmembers):
             hit = target_places[0] > roc.threshold_at_fpr(outside, fpr)
-            for name, side in (("tpr", target_member), ("realised_fpr", ~target_member)):
-                count = int(hit[side].sum()), int(side.sum())
-                exact = statistics.clopper_pearson(*count, confidence=confidence)
-                found |= _interval(name, exact)
-            found |= _ppv(*(
-                [found[name + end] for end in ("", "_low", "_high")]
-                for name in ("tpr", "realised_fpr")
-            ))  # fmt: skip
-        points.append(OperatingPoint(fpr=fpr, nonmembers=nonmembers, **found))
+        points.append(
+            release_point(fpr, hit, target_member, nonmembers=nonmembers, confidence=confidence)
+        )
     return AttackResult(
         publisher=publisher,
         attack=attack,
@@ -171,6 +165,37 @@ def summarise_release(
         **_interval("auc", statistics.delong(target, target_member, confidence=confidence)),
         points=tuple(points),
     )
+
+
+def release_point(
+    fpr: float,
+    hit: np.ndarray | None,
+    member: np.ndarray,
+    *,
+    nonmembers: int,
+    confidence: float,
+) -> OperatingPoint:
+    """An operating point on one release.
+
+    Args:
+      fpr: the false-positive rate that was aimed at.
+      hit: who is accused, bool `[N]`; None where the rate is not resolvable.
+      member: who is in the release, bool `[N]`.
+      nonmembers: non-members that limit the rate.
+      confidence: coverage of the intervals, by Clopper and Pearson.
+    """
+    found: dict[str, Any] = {}
+    if hit is not None:
+        for name, side in (("tpr", member), ("realised_fpr", ~member)):
+            exact = statistics.clopper_pearson(
+                int(hit[side].sum()), int(side.sum()), confidence=confidence
+            )
+            found |= _interval(name, exact)
+        found |= _ppv(*(
+            [found[name + end] for end in ("", "_low", "_high")]
+            for name in ("tpr", "realised_fpr")
+        ))  # fmt: skip
+    return OperatingPoint(fpr=fpr, nonmembers=nonmembers, **found)
 
 
 def _within_run(scores: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def open_source(config: DataConfig) -> Source:
     path = pathlib.Path(config.path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"data.path={str(path)!r} is not a file")
-    table = _read(path)
+    table = read_table(path)
     _check_header(table.column_names, config.target)
     count = config.min_category_count
     classes, y = columns.encode_label(config.target, table[config.target], min_count=count)
@@ -50,8 +50,12 @@ def open_source(config: DataConfig) -> Source:
     return Source(schema=schema, train=in_memory(x, y))
 
 
-def _read(path: pathlib.Path) -> pa.Table:
-    """The file as an Arrow table. Arrow's own messages quote the row, so none is passed on."""
+def read_table(path: pathlib.Path) -> pa.Table:
+    """The file as an Arrow table. Arrow's own messages quote the row, so none is passed on.
+
+    Raises:
+      ValueError: it cannot be parsed; names the line.
+    """
     bad: list[Any] = []
 
     def remember(row: Any) -> str:

@@ -27,8 +27,8 @@ def open_source(config: DataConfig) -> Source:
       ValueError: arrays are missing or unfit.
     """
     path = pathlib.Path(config.path).expanduser()
-    arrays = _read(path)
-    x = _features(arrays["x"], "x")
+    arrays = read_arrays(path)
+    x = check_features(arrays["x"], "x")
     _check_lengths(x, arrays["y"], "")
     classes = _classes(arrays)
     schema = Schema(
@@ -49,14 +49,20 @@ def _test(
         raise ValueError("the .npz file has one of x_test and y_test; it must have both or neither")
     if "x_test" not in arrays:
         return None
-    x = _features(arrays["x_test"], "x_test")
+    x = check_features(arrays["x_test"], "x_test")
     _check_lengths(x, arrays["y_test"], "_test")
     if x.shape[1:] != shape:
         raise ValueError(f"records of x_test have shape {x.shape[1:]}, those of x {shape}")
     return in_memory(x, _codes(arrays["y_test"], classes, "y_test", given="classes" in arrays))
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The known arrays of a file, `x` and `y` among them.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no `.npz` file, or an array is absent or cannot be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"data.path={str(path)!r} is not a file")
     if not zipfile.is_zipfile(path):
@@ -80,8 +86,12 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _features(x: np.ndarray, name: str) -> np.ndarray:
-    """Images `[n, H, W, C]` or a table `[n, d]`, still in their own type."""
+def check_features(x: np.ndarray, name: str) -> np.ndarray:
+    """Images `[n, H, W, C]` or a table `[n, d]`, still in their own type.
+
+    Raises:
+      ValueError: shape or type is neither's.
+    """
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise ValueError(
             f"{name} has shape {x.shape}; images are [n, H, W] or [n, H, W, C], tables [n, d]"

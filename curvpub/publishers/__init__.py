@@ -8,12 +8,15 @@ from curvpub.publishers.curvature import (
     rank_within_class,
 )
 from curvpub.publishers.raw import RawPublisher
+from curvpub.publishers.scores import generator_scores, neighbour_scores
 
 __all__ = [
     "CurvaturePublisher",
     "Prepared",
     "PublishInfo",
     "RawPublisher",
+    "generator_scores",
     "make_publisher",
+    "neighbour_scores",
     "rank_within_class",
 ]

@@ -15,8 +15,13 @@
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
 - `worst_case` (may be absent or None): `records`, how many of the most exposed; rows `attacks`.
 - `canaries` (may be absent or None): `count` of each kind, and rows `attacks` with scope the kind.
+- `attributes` (may be absent): rows with `publisher`, `column`, `scope`, the share of right guesses
+  of the hidden column for `members` and `nonmembers`, and `advantage` with `_low` and `_high`.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
+- `bakeoff` (may be absent; shown to the owner alone): rows with a score's `title`, `publisher`,
+  `spearman` with `_low` and `_high`, `ceiling`, and `precision`: `share`, `count`, and `value` with
+  `_low` and `_high`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -73,7 +78,8 @@ def private_report(
       release: what is published.
       test: test records, or None.
       owner: `records`, rows of the most exposed members with `index`, `label`, `exposure_raw`,
-        `exposure_published`, `curvature`, `perturbation`; `x`, the features of the same members;
+        `exposure_published`, `exposure_change` (each with `_low` and `_high`, or without),
+        `curvature`, `perturbation`; `x`, the features of the same members;
         `scatter`, arrays `curvature`, `exposure_raw`, `exposure_published` of all members;
         `spearman`, of the first two; `csv`, the name of the file with all members.
 
@@ -211,6 +217,7 @@ def _render(
             changes=results.get("changes", []),
             worst=_few(results.get("worst_case")),
             canaries=_few(results.get("canaries")),
+            guesses=[r for r in results.get("attributes", []) if r["scope"] == "game"],
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
             settings=_flat(results["config"]),

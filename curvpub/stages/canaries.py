@@ -40,9 +40,9 @@ def plant(run: Run) -> canaries.Planted:
 def play(run: Run) -> None:
     """Plays the game with canaries, going on from the shadows already done."""
     planted = plant(run)
-    world = make_world(run.dataset.schema, planted.pool, run.dataset.test)
-    world = devices.replicate(run.mesh, world)
     member, attacker = _design(run, planted), audit.make_attacker(run)
+    world = attacker.prepare(make_world(run.dataset.schema, planted.pool, run.dataset.test))
+    world = devices.replicate(run.mesh, world)
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
     for name, publisher in audit.make_publishers(run).items():
         folder = files.private_folder(_folder(run, planted, member) / name)

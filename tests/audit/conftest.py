@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub.audit import complementary_pairs, make_world, play, standard_attacker
+from curvpub.audit import (
+    complementary_pairs,
+    make_world,
+    play,
+    standard_attacker,
+    with_references,
+)
 from curvpub.models.networks import Mlp
 from curvpub.publishers import RawPublisher
 from curvpub.types import Array, Records, Release, Schema
@@ -28,9 +34,10 @@ class ConstantPublisher:
 
 
 def make_attacker(**options):
-    """Every observer, with small models."""
+    """Every observer and one further model, with small models."""
     options = {"steps": 60, "batch_size": 16, "learning_rate": 0.02, "label_scale": 1.0} | options
-    return standard_attacker(SCHEMA, Mlp((16,), 3), **options)
+    attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
+    return with_references(attacker, ("augmented",), hidden=(16,), channels=2)
 
 
 def draw_records(seed: int, count: int) -> Records:

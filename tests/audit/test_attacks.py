@@ -25,8 +25,14 @@ def planted_signals(seed, shadows=12, records=120):
     member = complementary_pairs(rng, num_shadows=shadows, num_records=records)
     confidence = 3 * rng.normal(size=records) + 2.0 * member + rng.normal(size=member.shape)
     far = np.exp(rng.normal(size=records) + 0.3 * rng.normal(size=member.shape))
+    copies = confidence[..., None] + 0.3 * rng.normal(size=(*member.shape, 3))
     return {
         "confidence": confidence,
+        "long.confidence": 2 * confidence + rng.normal(size=member.shape),
+        "linear.confidence": rng.normal(size=records) + rng.normal(size=member.shape),
+        "augmented.confidence": copies[..., 0],
+        "augmented.confidence_augmented": copies,
+        "loss_curvature": 20 / (1 + np.exp(confidence)) + 0.3 * rng.normal(size=member.shape),
         "log_prob": -np.logaddexp(0, -confidence),
         "population_log_prob": -np.logaddexp(0, -3 * rng.normal(size=(shadows, 500))),
         "modified_entropy": np.logaddexp(0, -confidence),
@@ -34,6 +40,7 @@ def planted_signals(seed, shadows=12, records=120):
         "distance": np.where(member, 0.0, far),
         "agreement": np.round(5 / (1 + np.exp(-confidence / 2))) / 5,
         "density_ratio": confidence + rng.normal(size=member.shape),
+        "attribute": confidence + rng.normal(size=member.shape),
     }, member
 
 

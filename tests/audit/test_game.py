@@ -20,6 +20,7 @@ from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices
 from curvpub.types import Release
 
+ON_IMAGES = tuple(a for a in ATTACKS if a != "attributes")  # which hides the columns of a table
 OPTIONS = {"fprs": (0.1,), "bootstrap": 100, "confidence": 0.99, "seed": 0}
 
 
@@ -29,6 +30,8 @@ def test_signals_have_their_shapes(raw_signals):
         "log_prob",
         "modified_entropy",
         "robustness",
+        "loss_curvature",
+        "augmented.confidence",
         "distance",
         "agreement",
         "density_ratio",
@@ -37,6 +40,7 @@ def test_signals_have_their_shapes(raw_signals):
         assert raw_signals[name].dtype == np.float32
         assert np.isfinite(raw_signals[name]).all()
     assert raw_signals["population_log_prob"].shape == (16, 40)
+    assert raw_signals["augmented.confidence_augmented"].shape == (16, 60, 5)
     assert raw_signals["accuracy"].shape == (16,)
     assert raw_signals["accuracy"].mean() > 0.55  # a third by chance
 
@@ -113,7 +117,7 @@ def test_observers_need_names_and_signals_of_their_own(attacker):
 
 def test_every_attack_is_blind_to_a_publisher_that_ignores_its_data(constant_signals, member):
     scores = attack_scores(constant_signals, member)
-    assert tuple(scores) == ATTACKS
+    assert tuple(scores) == ON_IMAGES
     for attack, score in scores.items():
         found = summarise_game("constant", attack, score, member, **OPTIONS)
         assert found.auc_low <= 0.5 <= found.auc_high, found
@@ -153,7 +157,8 @@ def test_raw_data_are_an_open_book(raw_signals, member):
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc > (0.55 if attack == "neighbours" else 0.8), found
         assert found.auc_low > 0.5, found
-    for attack in ("loss_threshold", "loss_calibrated", "modified_entropy", "lira", "rmia"):
+    for attack in ("loss_threshold", "loss_calibrated", "modified_entropy", "lira", "rmia",
+                   "lira_augmented", "lira_ensemble"):  # fmt: skip
         found = summarise_game("raw", attack, scores[attack], member, **OPTIONS)
         assert found.auc_low > 0.5, found
 
@@ -169,8 +174,8 @@ def test_raw_release_on_top_of_the_game(raw_signals, member, attacker, world, sc
     target = {k: np.asarray(v) for k, v in found.items()}
     scores = attack_scores(raw_signals, member)
     against = attack_target(target, raw_signals, member)
-    assert tuple(against) == ATTACKS
-    for attack in ATTACKS:
+    assert tuple(against) == ON_IMAGES
+    for attack in ON_IMAGES:
         row = summarise_release(
             "raw", attack, against[attack], inside, scores[attack], member,
             fprs=(0.1,), confidence=0.99,

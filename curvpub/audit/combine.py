@@ -1,0 +1,131 @@
+"""Several signals at once: a classifier of pairs of a record and a release, fitted over shadows.
+
+To score a shadow, the classifier is fitted to the pairs of *other* shadows, whose membership the
+attacker knows, with the shadow and its complementary partner left out of everything: of the rows,
+of what calibrates them, and of what scales them. On a further release it is fitted to all shadows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from curvpub.audit.likelihood import check_scores, lira, lira_target
+
+Variance = Literal["per_record", "global"]
+
+_FOLDS = 16  # groups of pairs that are left out together where there are more pairs
+_ROWS = 20_000  # about how many pairs of a record and a release one fit is made on
+_LINEAR = 10.0  # nats within which a likelihood ratio counts as it stands; beyond, by its logarithm
+
+
+def fused(
+    signals: Mapping[str, np.ndarray], member: np.ndarray, *, variance: Variance = "global"
+) -> np.ndarray:
+    """Scores every record in every shadow by classifiers that know the other shadows' membership.
+
+    A logistic regression on three figures of each signal: its likelihood ratio (`lira`), its excess
+    over the record's mean in the other shadows, members' and non-members' alike, and its level.
+
+    Args:
+      signals: each tends to be higher for members, `[K, N]`; at least one.
+      member: membership in complementary pairs, bool `[K, N]`.
+      variance: see `lira`.
+
+    Returns:
+      `[K, N]`, log-odds, higher = more likely a member.
+
+    Raises:
+      ValueError: no signals, shapes that do not match, too few shadows, or values not finite.
+    """
+    scores = _checked(signals, member)
+    pairs = np.arange(member.shape[0]) // 2
+    result = np.empty(member.shape)
+    for fold in range(min(_FOLDS, member.shape[0] // 2)):
+        out = pairs % _FOLDS == fold
+        rest = [s[~out] for s in scores]
+        result[out] = _fit_and_score([s[out] for s in scores], rest, member[~out], variance)
+    return result
+
+
+def fused_target(
+    target: Mapping[str, np.ndarray],
+    signals: Mapping[str, np.ndarray],
+    member: np.ndarray,
+    *,
+    variance: Variance = "global",
+) -> np.ndarray:
+    """Scores one further run by a classifier that knows all shadows' membership.
+
+    Args:
+      target: the run's signals, `[N]` each.
+      signals: the shadows' signals, `[K, N]` each.
+      member: the shadows' membership, bool `[K, N]`.
+      variance: see `lira`.
+
+    Returns:
+      `[N]`, log-odds, higher = more likely a member.
+
+    Raises:
+      ValueError: as in `fused`.
+    """
+    scores = _checked(signals, member)
+    rows = [np.asarray(target[name], np.float64)[None] for name in signals]
+    return _fit_and_score(rows, scores, member, variance)[0]
+
+
+def _checked(signals: Mapping[str, np.ndarray], member: np.ndarray) -> list[np.ndarray]:
+    if not signals:
+        raise ValueError("no signals were given; at least one is needed")
+    return [check_scores(s, member) for s in signals.values()]
+
+
+def _fit_and_score(
+    target: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    member: np.ndarray,
+    variance: Variance,
+) -> np.ndarray:
+    """Log-odds of other runs' rows, `[J, N]`, by a classifier of these shadows."""
+    shadows, count = member.shape
+    # A part of the records is enough to fit on; which one has nothing to do with membership.
+    few = np.random.default_rng(0).permutation(count)[: max(1, _ROWS // shadows)]
+    known = [s[:, few] for s in scores]
+    rows = np.stack([f for s in known for f in _among_themselves(s, member[:, few], variance)], -1)
+    asked = [
+        f
+        for t, s in zip(target, scores, strict=True)
+        for f in _against(t, s, member, variance)
+    ]  # fmt: skip
+    model = _classifier().fit(rows.reshape(-1, rows.shape[-1]), member[:, few].ravel())
+    return model.decision_function(np.stack(asked, -1).reshape(-1, len(asked))).reshape(-1, count)
+
+
+def _classifier() -> Pipeline:
+    # Newton's method: rows are many and columns few, and the latter go together.
+    return make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
+
+
+def _among_themselves(
+    scores: np.ndarray, member: np.ndarray, variance: Variance
+) -> tuple[np.ndarray, ...]:
+    """The figures of each shadow against the others, its pair left out, `[K, N]` each."""
+    pair = np.repeat(scores[0::2] + scores[1::2], 2, axis=0)
+    mean = (scores.sum(axis=0) - pair) / (len(scores) - 2)
+    return _bent(lira(scores, member, variance=variance)), scores - mean, scores
+
+
+def _against(
+    target: np.ndarray, scores: np.ndarray, member: np.ndarray, variance: Variance
+) -> tuple[np.ndarray, ...]:
+    """The same figures of other runs, `[J, N]` each."""
+    ratio = lira_target(target, scores, member, variance=variance)
+    return _bent(ratio), target - scores.mean(axis=0), target
+
+
+def _bent(ratio: np.ndarray) -> np.ndarray:
+    """Likelihood ratios, those of exact copies drawn in: they are as large as rounding allows."""
+    return _LINEAR * np.arcsinh(ratio / _LINEAR)
