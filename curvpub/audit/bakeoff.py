@@ -191,7 +191,8 @@ def _check(
     scores: Mapping[str, np.ndarray], exposure: np.ndarray, shares: Sequence[float]
 ) -> np.ndarray:
     exposure = np.asarray(exposure, np.float64)
-    if exposure.ndim != 1 or not np.isfinite(exposure).all() or not np.ptp(exposure, axis=0) > 0:
+    constant = exposure.ndim != 1 or not len(exposure) or (exposure == exposure[0]).all()
+    if constant or not np.isfinite(exposure).all():
         raise ValueError(f"exposure {exposure.shape} must be [N], finite, and not constant")
     if not scores:
         raise ValueError("scores={}: there is nothing to compare")
