@@ -15,6 +15,7 @@ ARROWS = {
     "runtime": set(),
     "geometry": {"types"},
     "blocks": {"types"},
+    "hypergradient": {"types"},
     "features": {"types"},
     "data": {"config", "types"},
     "joint": {"features", "types"},
