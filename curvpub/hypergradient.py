@@ -60,7 +60,6 @@ def unrolled(
     Returns:
       The last iterate.
     """
-
     done = num_steps if active is None else active
 
     def body(phi: Phi, i: Array) -> tuple[Phi, None]:
