@@ -16,6 +16,8 @@ ARROWS = {
     "geometry": {"types"},
     "blocks": {"types"},
     "hypergradient": {"types"},
+    "precision": {"types"},
+    "brownian": {"geometry", "types"},
     "features": {"types"},
     "data": {"config", "types"},
     "joint": {"features", "types"},
