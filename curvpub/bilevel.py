@@ -94,15 +94,16 @@ def bilevel_step(
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     key_lower, key_gen = jax.random.split(step_key)
     encode = lambda x, p: problem.generator.encode(state.generator, x, p)[0]
-    head = problem.fit_head(jax.vmap(encode)(batch.x, batch.probs))
+    codes = jax.vmap(encode)(batch.x, batch.probs)
+    fit = problem.fit_latent(state.generator, codes)
     perturbation, table, metrics, run = lower.lower_step(
-        problem, key_lower, state, batch, head, settings
+        problem, key_lower, state, batch, fit, settings
     )
     state = dataclasses.replace(state, perturbation=perturbation, exposure=table)
     generator_opt, discriminator_opt = problem.optimizers()
 
     gradient, (fake, gen_metrics) = jax.grad(upper.generator_loss, argnums=2, has_aux=True)(
-        problem, key_gen, state.generator, state, batch, head, run, settings
+        problem, key_gen, state.generator, state, batch, fit, run, settings
     )
     updates, new_generator_opt = generator_opt.update(
         gradient, state.generator_opt, state.generator

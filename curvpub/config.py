@@ -44,6 +44,8 @@ class ModelConfig:
     kl_weight: float = 1.0
     prior: str = "gaussian"  # gaussian | brownian: law of codes, Riemannian Brownian motion
     brownian_steps: int = 2  # brownian: steps of a published code, each m + 1 decoder passes
+    brownian_warmup: float = 0.3  # brownian: share of training in which the Gaussian law stands in
+    brownian_anchor: float = 0.1  # brownian: share of its unit that the metric has in any direction
     precision_centres: int = 32  # brownian: bumps of the decoder's precision, k-means of the codes
     disc_hidden: tuple[int, ...] = (256, 256)
 
@@ -248,6 +250,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "data.test_fraction": (config.data.test_fraction, 0.01, 0.9),
         "model.kl_weight": (config.model.kl_weight, 0, big),
         "model.label_weight": (config.model.label_weight, 0, big),
+        "model.brownian_warmup": (config.model.brownian_warmup, 0, 1),
+        "model.brownian_anchor": (config.model.brownian_anchor, 0, big),
         "lower.step_size": (w.step_size, 0, big),
         "lower.proximity": (w.proximity, 0, big),
         "lower.proximity_exposed": (w.proximity_exposed, 0, w.proximity),

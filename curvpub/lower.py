@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub import hypergradient, joint, obfuscate
-from curvpub.precision import PrecisionHead
+from curvpub import hypergradient, joint, obfuscate, rvae
 from curvpub.problem import Batch, Bilevel, BilevelState, exposure_rank
 from curvpub.types import Array
 
@@ -31,7 +30,7 @@ def lower_step(
     key: Array,
     state: BilevelState,
     batch: Batch,
-    head: PrecisionHead | None,
+    fit: rvae.LatentFit | None,
     settings: obfuscate.Settings,
 ) -> tuple[Array, Array, dict[str, Array], LowerRun | None]:
     """Moves the perturbations of the first part of the batch; batches are in random order.
@@ -41,7 +40,7 @@ def lower_step(
       key: randomness of probes and noise.
       state: present state.
       batch: distinct records.
-      head: precision of the decoder.
+      fit: what the law of codes takes from the batch.
       settings: of the lower level.
 
     Returns:
@@ -52,7 +51,7 @@ def lower_step(
     if count == 0:
         return state.perturbation, state.exposure, {}, None
     gen, probes = problem.generator, problem.lower.num_probes
-    fun, law = gen.decoder_fn(state.generator), problem.law(state.generator, head)
+    fun, law = gen.decoder_fn(state.generator), problem.law(state.generator, fit, state.step)
     index, x, probs = batch.index[:count], batch.x[:count], batch.probs[:count]
     key_exposure, key_step = jax.random.split(key)
     code = jax.vmap(lambda x, p: gen.encode(state.generator, x, p)[0])(x, probs)
@@ -97,7 +96,8 @@ def lower_step(
 def live_perturbation(
     problem: Bilevel,
     params: Any,
-    head: PrecisionHead | None,
+    state: BilevelState,
+    fit: rvae.LatentFit | None,
     run: LowerRun,
     settings: obfuscate.Settings,
 ) -> Array:
@@ -110,7 +110,8 @@ def live_perturbation(
     Args:
       problem: static description; `train.hypergradient` says how.
       params: of the generator.
-      head: precision of the decoder.
+      state: present state, of which the step counts.
+      fit: what the law of codes takes from the batch.
       run: what the lower level did.
       settings: of the lower level.
     """
@@ -120,7 +121,7 @@ def live_perturbation(
     level = obfuscate.riemannian_langevin(num_probes=problem.lower.num_probes)
 
     def update(key: Array, code: Array, rank: Array, delta: Array, params: Any) -> Array:
-        law = problem.law(params, head)
+        law = problem.law(params, fit, state.step)
         near = law.local(problem.generator.decoder_fn(params), code)
         moved, _ = level.update(
             key, near.fun, near.code, near.enter(delta), rank, settings, near.surface

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from curvpub import brownian, obfuscate, precision, rvae
+from curvpub import brownian, obfuscate, rvae
 from curvpub.config import LowerConfig, ModelConfig, PublishConfig, TrainConfig
 from curvpub.models import Generator
-from curvpub.types import Array
+from curvpub.types import Array, DecoderFn
 
 
 @jax.tree_util.register_dataclass
@@ -82,39 +82,52 @@ class Bilevel:
         generator = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule))
         return generator, optax.adam(self.train.disc_learning_rate, b1=0.5)
 
-    def fit_head(self, codes: Array) -> precision.PrecisionHead | None:
-        """The decoder's precision: that of the likelihood at the codes, falling away from them.
+    def fit_latent(self, params: Any, codes: Array) -> rvae.LatentFit | None:
+        """What the law of codes takes from codes as they are.
 
         Args:
-          codes: means of posteriors in random order, `[k, m]`; constants for all derivatives.
+          params: of the generator.
+          codes: means of posteriors in random order, `[k, m]`.
 
         Returns:
-          None where the law of codes has no use for it.
+          None where the law has no use for it.
         """
         if self.model.prior == "gaussian":
             return None
-        codes = jax.lax.stop_gradient(codes)
-        noise = jnp.full((codes.shape[0], 1), self.model.x_sigma**2, codes.dtype)
-        start = codes[: self.model.precision_centres]
-        return precision.fit_precision(codes, noise, start)
+        return rvae.fit_latent(
+            self._likelihood_fn(params),
+            codes,
+            noise=self.model.x_sigma,
+            num_centres=self.model.precision_centres,
+        )
 
-    def law(self, params: Any, head: precision.PrecisionHead | None) -> rvae.Law:
+    def law(self, params: Any, fit: rvae.LatentFit | None, step: Array | None = None) -> rvae.Law:
         """The law of codes under these parameters; call it inside the traced function.
 
         Args:
           params: of the generator.
-          head: what `fit_head` returned.
+          fit: what `fit_latent` returned.
+          step: of training, in whose first part the Gaussian law stands in; None after training.
         """
-        if head is None:
+        if fit is None:
             return rvae.GaussianLaw()
-        fun = self.generator.decoder_fn(params)
+        warm_steps = round(self.model.brownian_warmup * self.train.steps)
         prior = params["prior"]
+        count, anchor = self.generator.space.num_features, self.model.brownian_anchor
         return rvae.BrownianLaw(
-            surface=rvae.random_surface(fun, head, count=self.generator.space.num_features),
-            prior=brownian.Brownian(prior["mean"], jnp.exp(prior["log_time"])),
-            time_unit=self.model.x_sigma**2,
+            fun=self._likelihood_fn(params),
+            extend=lambda fun: rvae.random_surface(fun, fit, count=count, anchor=anchor),
+            prior=brownian.Brownian(
+                fit.centre + prior["mean"], fit.unit * jnp.exp(prior["log_time"])
+            ),
             num_noise=self.model.brownian_steps,
-            ridge=self.lower.ridge,
+            warm=False if step is None else step < warm_steps,
+        )
+
+    def _likelihood_fn(self, params: Any) -> DecoderFn:
+        model = self.model
+        return self.generator.likelihood_fn(
+            params, x_sigma=model.x_sigma, label_weight=model.label_weight
         )
 
     def settings(

@@ -12,7 +12,7 @@ Kalatzis et al., "Variational Autoencoders with Riemannian Brownian Motion Prior
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ from curvpub.types import Array, DecoderFn
 
 
 class Posterior(NamedTuple):
-    """A diagonal Gaussian over codes."""
+    """What the encoder says of a record's code."""
 
     mean: Array  # [m]
-    log_var: Array  # [m]
+    log_var: Array  # [m], or [1] for all latents alike; in units of the prior
 
 
 class ElboTerms(NamedTuple):
@@ -56,15 +56,11 @@ class Law(Protocol):
         """Rows of noise of one redraw."""
         ...
 
-    def posterior(self, mean: Array, log_spread: Array) -> Any:
-        """The posterior that the encoder's two outputs stand for."""
-        ...
-
-    def sample(self, key: Array, posterior: Any) -> Array:
+    def sample(self, key: Array, posterior: Posterior) -> Array:
         """A reparametrised draw `[m]`."""
         ...
 
-    def divergence(self, posterior: Any, code: Array) -> Array:
+    def divergence(self, posterior: Posterior, code: Array) -> Array:
         """Divergence from posterior to prior, in nats; an estimate may use the draw `code`."""
         ...
 
@@ -82,10 +78,6 @@ class GaussianLaw:
     """Diagonal Gaussian posterior, standard normal prior (a `Law`)."""
 
     num_noise: int = 1
-
-    def posterior(self, mean: Array, log_spread: Array) -> Posterior:
-        """Mean `[m]` and log-variance `[m]`."""
-        return Posterior(mean, log_spread)
 
     def sample(self, key: Array, posterior: Posterior) -> Array:
         """A reparametrised draw `[m]`."""
@@ -110,62 +102,127 @@ class GaussianLaw:
 class BrownianLaw:
     """Riemannian Brownian motions (a `Law`); see `curvpub.brownian` for what is approximate.
 
+    A posterior runs for the time `exp(log_var) t` from its mean, with t the prior's time.
+
     Attributes:
-      surface: map whose image codes move on, `[m] -> [D']`.
+      fun: the decoder as its likelihood sees it, `[m] -> [D]`.
+      extend: adds to a decoder what makes its image the random manifold.
       prior: learned mean and time.
-      time_unit: squared ambient units of a posterior's time at log-spread zero.
       num_noise: Brownian steps of a redraw; a posterior takes one.
-      ridge: regularisation of the metric, times its mean eigenvalue.
+      warm: bool `[]`; while it holds, the Gaussian law stands in. A branch of the compiled program.
     """
 
-    surface: DecoderFn
+    fun: DecoderFn
+    extend: Callable[[DecoderFn], DecoderFn]
     prior: brownian.Brownian
-    time_unit: float
     num_noise: int
-    ridge: float
+    warm: Array | bool = False
 
-    def posterior(self, mean: Array, log_spread: Array) -> brownian.Brownian:
-        """Mean `[m]`, and time from the log-spread `[1]`."""
-        return brownian.Brownian(mean, self.time_unit * jnp.exp(log_spread[0]))
+    @property
+    def surface(self) -> DecoderFn:
+        """The map whose image codes move on."""
+        return self.extend(self.fun)
 
-    def sample(self, key: Array, posterior: brownian.Brownian) -> Array:
+    def sample(self, key: Array, posterior: Posterior) -> Array:
         """A reparametrised draw `[m]` by one Brownian step."""
         noise = jax.random.normal(key, (1, *posterior.mean.shape), posterior.mean.dtype)
-        return brownian.draw(noise, self.surface, posterior, ridge=self.ridge)
+        return jax.lax.cond(
+            self.warm,
+            lambda p: p.mean + jnp.exp(0.5 * p.log_var) * noise[0],
+            lambda p: brownian.draw(noise, self.surface, self._motion(p)),
+            posterior,
+        )
 
-    def divergence(self, posterior: brownian.Brownian, code: Array) -> Array:
+    def divergence(self, posterior: Posterior, code: Array) -> Array:
         """One-draw estimate."""
-        return brownian.divergence_at(self.surface, posterior, self.prior, code)
+        return jax.lax.cond(
+            self.warm,
+            lambda p, _: kl_to_standard_normal(p),
+            lambda p, z: brownian.divergence_at(self.surface, self._motion(p), self.prior, z),
+            posterior,
+            code,
+        )
 
     def redraw(self, noise: Array, code: Array, share: Array) -> Array:
         """Brownian motion from the way to the prior's mean, with `noise [S, m]`."""
-        return brownian.redraw(noise, self.surface, self.prior, code, share, ridge=self.ridge)
+        return jax.lax.cond(
+            self.warm,
+            GaussianLaw().redraw,
+            lambda e, z, rho: brownian.redraw(e, self.surface, self.prior, z, rho),
+            noise,
+            code,
+            share,
+        )
 
     def local(self, fun: DecoderFn, code: Array) -> Local:
         """Coordinates in which the prior's step at the code is a standard normal one."""
-        units = brownian.units(self.surface, code, self.prior.time, ridge=self.ridge)
+        identity = jnp.eye(code.shape[0], dtype=code.dtype)
+        units = jax.lax.cond(
+            self.warm,
+            lambda _: brownian.Units(identity, identity),
+            lambda z: brownian.units(self.surface, z, self.prior.time),
+            code,
+        )
         leave = lambda u: units.root @ u
         return Local(
             fun=lambda u: fun(code + leave(u)),
-            surface=lambda u: self.surface(code + leave(u)),
+            surface=lambda u: self.extend(fun)(code + leave(u)),
             code=jnp.zeros_like(code),
             enter=lambda d: units.inverse @ d,
             leave=leave,
         )
 
+    def _motion(self, posterior: Posterior) -> brownian.Brownian:
+        # The prior learns its time as a prior: it is a unit, not a parameter, of posteriors.
+        unit = jax.lax.stop_gradient(self.prior.time)
+        return brownian.Brownian(posterior.mean, unit * jnp.exp(posterior.log_var[0]))
 
-def random_surface(fun: DecoderFn, head: precision.PrecisionHead, *, count: int) -> DecoderFn:
-    """The random manifold of a decoder whose noise has one precision for all features.
 
-    `z -> (f(z), sqrt(count) beta(z)^-1/2)`: equal coordinates of the noise are one of their common
-    length, so the expected metric costs one coordinate.
+class LatentFit(NamedTuple):
+    """What a `BrownianLaw` takes from codes as they are; constants for all derivatives."""
+
+    head: precision.PrecisionHead
+    centre: Array  # [m] mean code
+    unit: Array  # [] mean squared ambient distance from the centre, for each latent
+
+
+def fit_latent(fun: DecoderFn, codes: Array, *, noise: float, num_centres: int) -> LatentFit:
+    """Fits precision, centre and unit of time to codes, so that a law has no scale to tune.
 
     Args:
       fun: decoder `[m] -> [D]`.
-      head: precision with one output.
-      count: number of features that carry the noise.
+      codes: means of posteriors in random order, `[k, m]`.
+      noise: standard deviation of the decoder's features at the codes.
+      num_centres: bumps of the precision; cut to k.
     """
-    return geometry.expected_decoder(fun, lambda z: precision.precision(head, z) / count)
+    squared = jnp.full((codes.shape[0], 1), noise**2, codes.dtype)
+    centre = jnp.mean(codes, axis=0)
+    points = jax.vmap(fun)(codes) - fun(centre)[None, :]
+    fit = LatentFit(
+        head=precision.fit_precision(codes, squared, codes[:num_centres]),
+        centre=centre,
+        unit=jnp.sum(jnp.square(points)) / codes.size,
+    )
+    return jax.lax.stop_gradient(fit)
+
+
+def random_surface(fun: DecoderFn, fit: LatentFit, *, count: int, anchor: float) -> DecoderFn:
+    """The random manifold of a decoder whose noise has one precision for all features.
+
+    `z -> (f(z), sqrt(count) beta(z)^-1/2, sqrt(anchor unit) z)`: equal coordinates of the noise are
+    one of their common length. The last m coordinates add a multiple of the identity to the metric:
+    a dead latent's prior has the variance `1 / anchor` instead of an infinite one.
+
+    Args:
+      fun: decoder `[m] -> [D]`.
+      fit: precision and unit.
+      count: number of features that carry the noise.
+      anchor: share of the unit that every latent has; 0 for none.
+    """
+    noisy = geometry.expected_decoder(fun, lambda z: precision.precision(fit.head, z) / count)
+    if not anchor:
+        return noisy
+    return lambda z: jnp.concatenate([noisy(z), jnp.sqrt(anchor * fit.unit) * z])
 
 
 def sample_posterior(key: Array, posterior: Posterior) -> Array:
@@ -182,7 +239,7 @@ def kl_to_standard_normal(posterior: Posterior) -> Array:
 
 def negative_elbo(
     key: Array,
-    encode: Callable[[Array, Array], Any],
+    encode: Callable[[Array, Array], Posterior],
     decode_heads: Callable[[Array], Array],
     space: joint.JointSpace,
     x: Array,
@@ -196,7 +253,7 @@ def negative_elbo(
 
     Args:
       key: randomness of the posterior draw.
-      encode: features `[D]` and label `[C]` to a posterior of the law.
+      encode: features `[D]` and label `[C]` to a posterior.
       decode_heads: code `[m]` to raw heads `[D + C]`.
       space: layout of the heads.
       x: features `[D]`.

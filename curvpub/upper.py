@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from curvpub import joint, obfuscate, rvae
 from curvpub.lower import LowerRun, live_perturbation
-from curvpub.precision import PrecisionHead
 from curvpub.problem import Batch, Bilevel, BilevelState, exposure_rank, kept_share
 from curvpub.types import Array
 
@@ -27,7 +26,7 @@ def generator_loss(
     params: Any,
     state: BilevelState,
     batch: Batch,
-    head: PrecisionHead | None,
+    fit: rvae.LatentFit | None,
     run: LowerRun | None,
     settings: obfuscate.Settings,
 ) -> tuple[Array, tuple[Fake, Metrics]]:
@@ -39,7 +38,7 @@ def generator_loss(
       params: of the generator, which the loss is differentiated in.
       state: present state; its discriminator answers.
       batch: distinct records.
-      head: precision of the decoder.
+      fit: what the law of codes takes from the batch.
       run: what the lower level did in this step.
       settings: of the lower level.
 
@@ -49,10 +48,10 @@ def generator_loss(
     gen, space, model = problem.generator, problem.generator.space, problem.model
     key_elbo, key_noise = jax.random.split(key)
     size = batch.index.shape[0]
-    law = problem.law(params, head)
+    law = problem.law(params, fit, state.step)
 
-    def encode(x: Array, p: Array) -> Any:
-        return law.posterior(*gen.encode(params, x, p))
+    def encode(x: Array, p: Array) -> rvae.Posterior:
+        return rvae.Posterior(*gen.encode(params, x, p))
 
     terms = jax.vmap(
         lambda k, x, p: rvae.negative_elbo(
@@ -70,10 +69,10 @@ def generator_loss(
 
     # Clean codes are constants here: on perturbed ones only the decoder answers.
     mean = jax.lax.stop_gradient(jax.vmap(encode)(batch.x, batch.probs).mean)
-    moved = mean + _perturbations(problem, params, state, batch, head, run, settings)
+    moved = mean + _perturbations(problem, params, state, batch, fit, run, settings)
     heads = jax.vmap(lambda z: gen.decode_heads(params, z))(moved)
     label = jnp.mean(jax.vmap(joint.cross_entropy)(heads[:, space.num_features :], batch.probs))
-    drawn = _copies(problem, key_noise, params, state, batch, head, moved, settings)
+    drawn = _copies(problem, key_noise, params, state, batch, fit, moved, settings)
     point = jax.vmap(gen.decoder_fn(params))(drawn)
     fake = joint.split_point(space, point)
     logits = jax.vmap(lambda x, p: gen.discriminate(state.discriminator, x, p))(*fake)
@@ -121,7 +120,7 @@ def _perturbations(
     params: Any,
     state: BilevelState,
     batch: Batch,
-    head: PrecisionHead | None,
+    fit: rvae.LatentFit | None,
     run: LowerRun | None,
     settings: obfuscate.Settings,
 ) -> Array:
@@ -133,7 +132,7 @@ def _perturbations(
     delta = state.perturbation[batch.index]
     if run is None or problem.train.hypergradient == "first_order":
         return delta
-    live = live_perturbation(problem, params, head, run, settings)
+    live = live_perturbation(problem, params, state, fit, run, settings)
     count, size = live.shape[0], delta.shape[0]
     tangent = (live - jax.lax.stop_gradient(live)) * (size / count)
     return delta + jnp.concatenate([tangent, jnp.zeros_like(delta[count:])])
@@ -145,12 +144,12 @@ def _copies(
     params: Any,
     state: BilevelState,
     batch: Batch,
-    head: PrecisionHead | None,
+    fit: rvae.LatentFit | None,
     moved: Array,
     settings: obfuscate.Settings,
 ) -> Array:
     """Codes as a publication draws them `[B, m]`; the law itself is a constant here."""
-    law = problem.law(jax.lax.stop_gradient(params), head)
+    law = problem.law(jax.lax.stop_gradient(params), fit, state.step)
     rank = exposure_rank(state.exposure, state.exposure[batch.index])
     share = kept_share(rank, problem.publish, settings.strength)
     shape = (moved.shape[0], law.num_noise, moved.shape[1])

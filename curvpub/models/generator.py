@@ -67,6 +67,15 @@ class Generator:
         """
         return lambda z: joint.activate(self.space, self.decode_heads(params, z))
 
+    def likelihood_fn(self, params: Any, *, x_sigma: float, label_weight: float) -> DecoderFn:
+        """The decoder as its likelihood sees it, `z [m] -> [D + C]`: see `joint.likelihood_point`.
+
+        Call it inside the traced function, as `decoder_fn`.
+        """
+        return lambda z: joint.likelihood_point(
+            self.space, self.decode_heads(params, z), x_sigma=x_sigma, label_weight=label_weight
+        )
+
     def discriminate(self, params: Any, x: Array, probs: Array) -> Array:
         """Logit `[]` of a pair being real."""
         return jnp.asarray(self.discriminator.apply(params, x, probs))

@@ -126,7 +126,8 @@ class CurvaturePublisher:
         encode = lambda a: self.problem.generator.encode(state.generator, *a)[0]
         codes = map_blocks(encode, (prepared.x, prepared.probs), block_size=_BLOCK)
         order = jax.random.permutation(jax.random.fold_in(key, 4), codes.shape[0])
-        return self.problem.law(state.generator, self.problem.fit_head(codes[order]))
+        fit = self.problem.fit_latent(state.generator, codes[order])
+        return self.problem.law(state.generator, fit)
 
     def _perturb(
         self,
