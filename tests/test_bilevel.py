@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 
-from curvpub import bilevel, obfuscate
+from curvpub import bilevel, lower, obfuscate, upper
 from curvpub.config import PublishConfig
 from curvpub.runtime import devices
 from curvpub.runtime.checkpoints import Checkpoints
@@ -86,6 +86,17 @@ def plain(state):
     return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
 
+def lower_step(problem, key, state, batch):
+    """The lower level with a Gaussian law of codes and the problem's own settings."""
+    return lower.lower_step(problem, key, state, batch, None, problem.settings())
+
+
+def generator_gradient(problem, key, params, state, batch, run=None):
+    """Gradient of the generator's loss, and its published pairs and metrics."""
+    gradient = jax.grad(upper.generator_loss, argnums=2, has_aux=True)
+    return gradient(problem, key, params, state, batch, None, run, problem.settings())
+
+
 def assert_same(a, b, **tolerance):
     if tolerance:
         chex.assert_trees_all_close(plain(a), plain(b), **tolerance)
@@ -98,17 +109,16 @@ def test_losses_and_lower_level_keep_strict_types(setup):
     state, problem = setup.fresh(), setup.problem
     batch = setup.take(state)
     with jax.numpy_dtype_promotion("strict"):
-        lower = jax.eval_shape(lambda s, b: bilevel._lower(problem, s.key, s, b), state, batch)
-        gradient = jax.grad(bilevel._generator_loss, argnums=2, has_aux=True)
-        upper = jax.eval_shape(
-            lambda s, b: gradient(problem, s.key, s.generator, s, b), state, batch
+        moved = jax.eval_shape(lambda s, b: lower_step(problem, s.key, s, b)[:3], state, batch)
+        generator = jax.eval_shape(
+            lambda s, b: generator_gradient(problem, s.key, s.generator, s, b), state, batch
         )
-        gradient = jax.grad(bilevel._discriminator_loss, argnums=1, has_aux=True)
+        gradient = jax.grad(upper.discriminator_loss, argnums=1, has_aux=True)
         fake = (batch.x, batch.probs)
         disc = jax.eval_shape(
             lambda s, b, f: gradient(problem, s.discriminator, b, f), state, batch, fake
         )
-    kinds = {leaf.dtype for leaf in jax.tree.leaves((lower, upper, disc))}
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((moved, generator, disc))}
     assert kinds == {jnp.dtype(jnp.float32)}
 
 
@@ -248,10 +258,10 @@ def test_no_lower_level_at_fraction_zero():
 
 def test_lower_level_is_obfuscate_with_the_batchs_exposure(setup, warm):
     """The step's perturbations, recomputed record by record."""
-    problem, lower = setup.problem, setup.problem.lower
+    problem, options = setup.problem, setup.problem.lower
     batch = setup.take(warm)
     key = jax.random.key(9)
-    delta, table, _ = jax.jit(lambda s, b: bilevel._lower(problem, key, s, b))(warm, batch)
+    delta, table, _, _ = jax.jit(lambda s, b: lower_step(problem, key, s, b))(warm, batch)
     key_exposure, key_step = jax.random.split(key)
     count = 8
     fun = problem.generator.decoder_fn(warm.generator)
@@ -260,18 +270,19 @@ def test_lower_level_is_obfuscate_with_the_batchs_exposure(setup, warm):
         problem.generator.encode(warm.generator, batch.x[i], batch.probs[i])[0]
         for i in range(count)
     ]
-    scale = dict(scale=lower.scale, num_probes=lower.num_probes)
+    scale = dict(scale=options.scale, num_probes=options.num_probes)
     for i in range(count):
         record = jnp.concatenate([batch.x[i], problem.model.label_scale * batch.probs[i]])
         seen = obfuscate.exposure(keys_seen[i], fun, codes[i], record, **scale)
         np.testing.assert_allclose(table[batch.index[i]], seen, rtol=1e-4)
     for i in (0, 5):
         rank = np.mean(np.asarray(table) < np.asarray(table[batch.index[i]]))
-        weight = lower.proximity + (lower.proximity_exposed - lower.proximity) * rank
+        weight = options.proximity + (options.proximity_exposed - options.proximity) * rank
         before = warm.perturbation[batch.index[i]]
         moved, _ = obfuscate.update(
             keys_step[i], fun, codes[i], before, jnp.asarray(weight, jnp.float32),
-            **bilevel.update_options(lower),
+            step_size=options.step_size, trust_radius=options.trust_radius,
+            temperature=options.temperature, ridge=options.ridge, **scale,
         )  # fmt: skip
         np.testing.assert_allclose(delta[batch.index[i]], moved, rtol=1e-3, atol=1e-5)
 
@@ -285,11 +296,9 @@ def test_generator_is_not_trained_through_the_perturbed_codes(setup, warm):
         ),
     )
     batch = setup.take(warm)
-    gradient = jax.jit(
-        lambda p: jax.grad(bilevel._generator_loss, argnums=2, has_aux=True)(
-            only, warm.key, p, warm, batch
-        )[0]
-    )(warm.generator)
+    gradient = jax.jit(lambda p: generator_gradient(only, warm.key, p, warm, batch)[0])(
+        warm.generator
+    )
     size = lambda tree: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
     assert size(gradient["encoder"]) < 1e-6
     assert size(gradient["decoder"]) > 1e-4
@@ -299,7 +308,7 @@ def test_penalty_is_the_squared_slope_at_real_pairs(setup, warm):
     """R1 against finite differences of the discriminator, feature by feature."""
     batch = setup.take(warm)
     fake = (batch.x, batch.probs)
-    _, metrics = bilevel._discriminator_loss(setup.problem, warm.discriminator, batch, fake)
+    _, metrics = upper.discriminator_loss(setup.problem, warm.discriminator, batch, fake)
     params = jax.tree.map(lambda a: a.astype(jnp.float64), warm.discriminator)
     gen, part = setup.problem.generator, 16 // 4
     x, probs = batch.x[:part].astype(jnp.float64), batch.probs[:part].astype(jnp.float64)
