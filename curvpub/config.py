@@ -98,6 +98,8 @@ class PublishConfig:
     rho_exposed: float = 0.3  # the same for the most exposed parent
     drift_steps: int = 2  # lower-level steps with the final decoder before publication
     curvature_probes: int = 8  # decoder passes per curvature in selection
+    label_spread: float = 0.0  # scale of the neighbourhood whose label is published; 0 = its own
+    label_probes: int = 16  # decoder passes per published label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,6 +272,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.rho": (p.rho, 0, 1),
         "publish.rho_exposed": (p.rho_exposed, 0, p.rho),
         "publish.drift_steps": (p.drift_steps, 0, big),
+        "publish.label_spread": (p.label_spread, 0, big),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
         "audit.canaries": (a.canaries, 0, big),
@@ -318,6 +321,7 @@ def validate(config: Config) -> None:
     for name, value in (
         ("lower.num_probes", config.lower.num_probes),
         ("publish.curvature_probes", config.publish.curvature_probes),
+        ("publish.label_probes", config.publish.label_probes),
         ("audit.shadows", config.audit.shadows),
     ):
         if value < 2 or value % 2:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub import bilevel, features, joint, obfuscate, rvae
+from curvpub import bilevel, features, geometry, joint, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.config import Config
 from curvpub.models import make_generator
@@ -117,7 +117,7 @@ class CurvaturePublisher:
             published, after, source = self._resample(
                 key_draw, state, law, moved, rank, settings.strength
             )
-        release = self._decode(key_observe, state, prepared, published)
+        release = self._decode(key_observe, state, law, prepared, published, settings.strength)
         length = jax.vmap(obfuscate.safe_norm)(delta)
         return release, PublishInfo(seen, before, after, length, source)
 
@@ -241,19 +241,39 @@ class CurvaturePublisher:
         return codes[keep], curved[keep], source[keep]
 
     def _decode(
-        self, key: Array, state: bilevel.BilevelState, prepared: Prepared, codes: Array
+        self,
+        key: Array,
+        state: bilevel.BilevelState,
+        law: rvae.Law,
+        prepared: Prepared,
+        codes: Array,
+        strength: obfuscate.Scalar,
     ) -> Release:
-        """Decodes codes to published records, in the units and precision of the release."""
-        gen = self.problem.generator
+        """Decodes codes to published records, in the units and precision of the release.
+
+        Labels are those of the neighbourhood, `E f(z + s e)`: the label's part of each point goes
+        down the curvature at scale, so that one private record's label does not stand out in it.
+        """
+        gen, publish = self.problem.generator, self.problem.publish
         fun = gen.decoder_fn(state.generator)
-        draw = self.problem.publish.mode == "resampled"
 
         def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
-            k, z = args
+            key, z = args
             point = fun(z)
             x, probs = joint.split_point(gen.space, point)
-            if draw:
-                x = joint.draw_observation(k, gen.space, point, x_sigma=self.problem.model.x_sigma)
+            if publish.label_spread > 0:
+                near = law.local(fun, z)
+                bend = geometry.curvature_at_scale(
+                    jax.random.fold_in(key, 1),
+                    near.fun,
+                    near.code,
+                    scale=strength * publish.label_spread,
+                    num_probes=publish.label_probes,
+                )
+                probs = jnp.maximum(joint.split_point(gen.space, point + bend)[1], 0.0)
+                probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
+            if publish.mode == "resampled":
+                x = joint.draw_observation(key, gen.space, point, x_sigma=self.problem.model.x_sigma)
             return x, probs
 
         keys = jax.random.split(key, codes.shape[0])
