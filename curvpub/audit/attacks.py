@@ -356,7 +356,7 @@ def attack_scores(signals: Signals, member: np.ndarray) -> dict[str, np.ndarray]
     Raises:
       ValueError: signals or membership are unfit.
     """
-    return {a.name: a.score(signals, member) for a in _usable(signals)}
+    return {a.name: a.score(signals, member) for a in usable_attacks(signals)}
 
 
 def attack_target(target: Signals, signals: Signals, member: np.ndarray) -> dict[str, np.ndarray]:
@@ -373,8 +373,9 @@ def attack_target(target: Signals, signals: Signals, member: np.ndarray) -> dict
     Raises:
       ValueError: as in `attack_scores`.
     """
-    return {a.name: a.score_target(target, signals, member) for a in _usable(signals)}
+    return {a.name: a.score_target(target, signals, member) for a in usable_attacks(signals)}
 
 
-def _usable(signals: Signals) -> list[Attack]:
+def usable_attacks(signals: Signals) -> list[Attack]:
+    """The attacks whose signals are there, in the order of the registry."""
     return [a for a in REGISTRY if all(fnmatch.filter(signals, s) for s in a.signals)]

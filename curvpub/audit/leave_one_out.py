@@ -72,7 +72,7 @@ def leave_one_out(
       key: randomness of all runs.
       members: rows of the pool that are published, targets among them, int `[n]`, `n > 1`.
       targets: rows of the pool, T of them.
-      world: pool and test records.
+      world: pool and test records, as `Attacker.prepare` leaves them.
       runs: R, with each target and without it.
       runs_per_call: runs vmapped into one call.
 

@@ -6,7 +6,7 @@ Aerni, Zhang and Tramer, "Evaluations of Machine Learning Privacy Defenses are M
 where there are none; here the two are apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,8 +16,25 @@ from curvpub.audit.likelihood import check_scores
 from curvpub.audit.membership import check_design
 from curvpub.audit.summary import AttackResult, game_point, game_result
 
-FEWEST_SHADOWS = 12
-"""Shadows that the protocol needs: three pairs to choose by, and three to measure on."""
+FEWEST_SHADOWS = 16
+"""Shadows that the protocol needs: four pairs to choose by, the fewest that every attack can be
+calibrated on, and four to measure on."""
+
+
+class _Rows(Mapping[str, np.ndarray]):
+    """Signals of some shadows, cut out where they are asked for."""
+
+    def __init__(self, signals: Signals, rows: np.ndarray):
+        self._signals, self._rows = signals, rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._signals[name][self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._signals)
+
+    def __len__(self) -> int:
+        return len(self._signals)
 
 
 def choose_exposed(scores: np.ndarray, member: np.ndarray, *, count: int) -> np.ndarray:
@@ -62,7 +79,7 @@ def exposed_records(
       Bool `[K / 2, N]`, `count` in each row.
 
     Raises:
-      ValueError: fewer than 12 shadows, or signals, design or `count` are unfit.
+      ValueError: fewer than 16 shadows, or signals, design or `count` are unfit.
     """
     check_design(member)
     if len(member) < FEWEST_SHADOWS:
@@ -75,8 +92,8 @@ def exposed_records(
     chosen = np.zeros((len(member) // 2, member.shape[1]), bool)
     for half in (0, 1):
         rows = pair % 2 == half
-        own = {name: signals[name][rows] for name in attack.signals}
-        records = choose_exposed(attack.score(own, member[rows]), member[rows], count=count)
+        scores = attack.score(_Rows(signals, rows), member[rows])
+        records = choose_exposed(scores, member[rows], count=count)
         chosen[1 - half :: 2, records] = True
     return chosen
 

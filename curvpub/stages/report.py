@@ -195,7 +195,7 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
             "them, so these figures are a lower bound on what a determined attacker can do."
         )
     if results["worst_case"] is None:
-        found.append("the most exposed records are not measured apart: that takes 12 shadows.")
+        found.append("the most exposed records are not measured apart: that takes 16 shadows.")
     if run.config.publish.mode == "aligned":
         found.append(
             "aligned mode publishes one record per private record: whoever calibrates distances "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from curvpub.audit import worst_case
-from curvpub.audit.attacks import REGISTRY, Signals
+from curvpub.audit.attacks import Signals, usable_attacks
 from curvpub.workspace import Run
 
 SHARE = 0.05
@@ -47,8 +47,7 @@ def most_exposed(
             count=count, fprs=operating_points(fprs), confidence=run.config.audit.confidence,
         )
         for name, own in signals.items()
-        for attack in REGISTRY
-        if set(attack.signals) <= set(own)
+        for attack in usable_attacks(own)
     ]  # fmt: skip
     return {
         "records": count,

@@ -21,6 +21,7 @@ from curvpub.audit import (
     summarise_most_exposed,
     tpr_at_fpr,
 )
+from curvpub.audit.attacks import usable_attacks
 from curvpub.audit.pooled import effective_clopper_pearson
 
 LIRA, LOSS = ({a.name: a for a in REGISTRY}[name] for name in ("lira", "loss_threshold"))
@@ -178,18 +179,50 @@ def test_a_strict_rate_is_pooled_where_one_shadow_cannot_show_it():
     assert {v for k, v in dataclasses.asdict(none).items() if k[:3] in ("tpr", "ppv")} == {None}
 
 
+def test_every_attack_can_be_measured(constant_signals, member):
+    """Also those that read several signals, by patterns of their names: nothing is left out."""
+    answers = np.random.default_rng(11).normal(size=(*member.shape, 3))
+    signals = constant_signals | {"linear.confidence_augmented": answers}
+    attacks = usable_attacks(signals)
+    assert {"lira_augmented", "lira_ensemble", "combined", "pairs"} < {a.name for a in attacks}
+    for attack in attacks:
+        found = summarise_most_exposed(
+            "constant", attack, signals, member, count=20, fprs=[0.1], confidence=0.999
+        )
+        assert found.auc_low <= 0.5 <= found.auc_high, found
+        assert found.points[0].nonmembers == 8 * 20
+
+
+def test_the_choice_reads_all_that_the_attack_reads():
+    """An attack may read signals that it does not name: the choice must have them too."""
+    rng = np.random.default_rng(10)
+    member = design(rng, 16, 60)
+    noise, telling = rng.normal(size=member.shape), exposed(rng, member)
+    seen = []
+
+    def score(signals, member):
+        seen.append(sorted(signals))
+        return signals["noise"] + signals["telling"] if "telling" in signals else signals["noise"]
+
+    attack = dataclasses.replace(LIRA, signals=("noi*",), score=score)
+    chosen = exposed_records(attack, {"noise": noise, "telling": telling}, member, count=5)
+    assert seen == [["noise", "telling"]] * 2
+    alone = exposed_records(attack, {"noise": noise}, member, count=5)
+    assert (chosen != alone).any()
+
+
 def test_the_choice_sees_no_pair_that_it_is_measured_on():
     """Whatever a half of the shadows say, the records that they are measured on stay the same."""
     rng = np.random.default_rng(4)
-    member = design(rng, 12, 80)
+    member = design(rng, 16, 80)
     signal = exposed(rng, member)
     before = exposed_records(LIRA, {"confidence": signal}, member, count=9)
     assert (before.sum(axis=1) == 9).all()
     for half in (0, 1):
         changed, other = signal.copy(), member.copy()
-        rows = np.arange(12) // 2 % 2 == half
-        changed[rows] = rng.normal(size=(6, 80))
-        other[rows] = design(rng, 6, 80)
+        rows = np.arange(16) // 2 % 2 == half
+        changed[rows] = rng.normal(size=(8, 80))
+        other[rows] = design(rng, 8, 80)
         after = exposed_records(LIRA, {"confidence": changed}, other, count=9)
         np.testing.assert_array_equal(after[half::2], before[half::2])
         assert (after[1 - half :: 2] != before[1 - half :: 2]).any()
@@ -201,7 +234,7 @@ def test_no_bias_where_nothing_leaks(attack, skewed):
     """The ten most exposed of 100 records that are not exposed at all: 150 games."""
     rng, rows = np.random.default_rng(5), []
     for _ in range(150):
-        member = design(rng, 12, 100)
+        member = design(rng, 16, 100)
         noise = rng.exponential(size=member.shape) if skewed else rng.normal(size=member.shape)
         signal = 3 * rng.normal(size=100) + noise
         found = summarise_most_exposed(
@@ -215,8 +248,8 @@ def test_no_bias_where_nothing_leaks(attack, skewed):
     assert error < 0.006
     assert abs(area.mean() - 0.5) < 4 * error
     assert covered.mean() > 0.9
-    # 60 non-members: a guess reads (6 + 1) / 61, see `roc.tpr_at_fpr`.
-    assert abs(tpr.mean() - 7 / 61) < 4 * tpr.std() / np.sqrt(150)
+    # 80 non-members: a guess reads (8 + 1) / 81, see `roc.tpr_at_fpr`.
+    assert abs(tpr.mean() - 9 / 81) < 4 * tpr.std() / np.sqrt(150)
 
 
 def test_choosing_by_the_same_shadows_would_leak():
@@ -290,9 +323,8 @@ def test_what_is_refused():
                        **good)  # fmt: skip
     with pytest.raises(ValueError, match="2 shadows give no interval"):
         pooled_tpr(scores[:2], member[:2], **good)
-    signals = {"confidence": scores}
     for count in (0, 41):
         with pytest.raises(ValueError, match=f"count={count} must lie between 1 and the pool's 40"):
-            exposed_records(LIRA, signals, member, count=count)
-    with pytest.raises(ValueError, match=r"10 shadows are too few to choose .* at least 12"):
-        exposed_records(LIRA, {"confidence": scores[:10]}, member[:10], count=5)
+            choose_exposed(scores, member, count=count)
+    with pytest.raises(ValueError, match=r"12 shadows are too few to choose .* at least 16"):
+        exposed_records(LIRA, {"confidence": scores}, member, count=5)
