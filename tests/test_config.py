@@ -75,6 +75,8 @@ BAD = {
     ("audit.shadows", 9): "audit.shadows=9 must be even and at least 2: it comes in pairs",
     ("audit.fpr", 0.0): "audit.fpr=0.0 must lie in [1e-06, 0.5]",
     ("audit.confidence", 1.0): "audit.confidence=1.0 must lie in [0.5, 0.9999]",
+    ("audit.attackers", ("long", "big")): "audit.attackers=('long', 'big') must be some of long, l",
+    ("audit.attackers", ("mlp", "mlp")): "audit.attackers=('mlp', 'mlp') must be some of long, lin",
     ("audit.hidden", (0,)): "audit.hidden=(0,) must be one or more positive widths",
 }
 
@@ -167,6 +169,8 @@ def test_tuples_of_widths(given, made):
         (["--config.stages=audit,report"], "stages", ("audit", "report")),
         (["--config.stages='train','publish'"], "stages", ("train", "publish")),
         (["--config.model.hidden=32,16"], "model.hidden", (32, 16)),
+        (["--config.audit.attackers=linear,conv"], "audit.attackers", ("linear", "conv")),
+        (["--config.audit.attackers=()"], "audit.attackers", ()),
         (["--config.model.hidden=32"], "model.hidden", (32,)),
         (["--config.lower.proximity=3"], "lower.proximity", 3.0),
         (["--config.train.learning_rate=1e-3"], "train.learning_rate", 1e-3),

@@ -16,13 +16,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from curvpub import config as config_lib
 from curvpub import pipeline, workspace
-from curvpub.audit import complementary_pairs
+from curvpub.audit import complementary_pairs, exposure
 from curvpub.release import bundle
 from curvpub.runtime import files
-from curvpub.stages import audit, canaries, train, worst_case
+from curvpub.stages import audit, canaries, free_scores, publish, train, worst_case
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -109,6 +110,45 @@ def test_the_release_says_nothing_per_record(done):
     assert max(lists) < min(len(done.members), len(done.dataset.test))
     assert "records.csv" not in content(done.release)
     assert len((done.private / "records.csv").read_text().splitlines()) == 1 + len(done.members)
+
+
+def test_single_records_and_scores_are_the_owners_alone(done):
+    frame = pd.read_csv(done.private / "records.csv")
+    for name in ("raw", "published", "change"):
+        value, low, high = (frame[f"exposure_{name}{end}"] for end in ("", "_low", "_high"))
+        assert ((low < value) & (value < high)).all()
+    np.testing.assert_allclose(
+        frame["exposure_change"], frame["exposure_published"] - frame["exposure_raw"], atol=1e-9
+    )
+    assert frame["exposure_raw"].is_monotonic_decreasing
+    pages = {f: (getattr(done, f) / "report.html").read_text() for f in ("private", "release")}
+    assert "Which score finds exposed records?" in pages["private"]
+    assert "picked by their exposure" in pages["private"]
+    public = pages["release"] + (done.release / "audit.json").read_text()
+    public += (done.release / "release.json").read_text()
+    for word in ("Which score", "bakeoff", "spearman", "exposure_", "neighbours with another"):
+        assert word not in public
+
+
+def test_scores_without_shadows_are_compared_over_the_members(done):
+    rows = json.loads((done.private / "results.json").read_text())["bakeoff"]
+    found = {(r["publisher"], r["score"]): r for r in rows}
+    assert set(found) == {(p, s) for p in ("raw", "published") for s in free_scores.TITLES}
+    for row in rows:
+        assert row["spearman_low"] <= row["spearman"] <= row["spearman_high"]
+        assert [c["count"] for c in row["precision"]] == [10, 20]  # 5% and 10% of 200 members
+        assert 0 <= row["ceiling"] <= 1
+    # What the scores are, record by record: the members' rows of the target's signals.
+    observed = audit.load_observed(done, "raw")
+    info = publish.load_published(done)[1]
+    scores = audit.load_scores(done, observed, info)
+    assert {len(v) for v in scores.values()} == {200}
+    rows = np.flatnonzero(done.member)
+    np.testing.assert_array_equal(scores["loss"], -observed.target["confidence"][rows])
+    value = exposure(observed.shadows["confidence"], audit.design(done))[rows]
+    for name, score in scores.items():
+        expected = stats.spearmanr(score, value)[0]
+        assert found["raw", name]["spearman"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_figures_are_sane(done):

@@ -88,7 +88,7 @@ def test_differences_converge_with_the_square_of_the_step():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_of_a_classifier_it_is_finite_where_softmax_saturates(dtype):
-    """Logits 60 apart: p rounds to 1 in either type, and sigmoid(-c) |grad c|^2 is all that is left.
+    """Logits 60 apart: p rounds to 1, and sigmoid(-c) |grad c|^2 is all that is left.
 
     In the wrong label the loss is linear, up to as little.
     """

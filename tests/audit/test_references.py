@@ -111,7 +111,7 @@ def test_signals_can_be_chosen():
     some = dataclasses.replace(first, signals=("accuracy", "log_prob"), prefix="x/")
     assert set(observe(Attacker((some,)), IMAGE, noise_images(2))) == {"x/accuracy", "x/log_prob"}
     wrong = dataclasses.replace(first, signals=("confidence_augmented",))
-    with pytest.raises(ValueError, match="'confidence_augmented' is none of .'accuracy'"):
+    with pytest.raises(ValueError, match=r"'confidence_augmented' is none of \['accuracy'"):
         observe(Attacker((wrong,)), IMAGE, noise_images(2))
 
 
@@ -162,7 +162,7 @@ def test_bad_input():
         make_attacker(IMAGE, ("longer",))
     with pytest.raises(ValueError, match=r"names=\('mlp', 'mlp'\) must be .* each once"):
         make_attacker(IMAGE, ("mlp", "mlp"))
-    with pytest.raises(ValueError, match="audit.attackers='conv' needs images, and 'rows' is a t"):
+    with pytest.raises(ValueError, match=r"audit\.attackers='conv' needs images, and 'rows' is"):
         make_attacker(TABLE, ("conv",))
     lookups = Attacker((NearestObserver(schema=IMAGE, label_scale=1.0),))
     with pytest.raises(ValueError, match=r"names=\('mlp',\): the attacker trains no classifier"):

@@ -98,7 +98,7 @@ def test_bad_input():
         exposure_intervals(scores, np.roll(member, 1, axis=0))
     with pytest.raises(ValueError, match="scores have shape"):
         exposure_change_intervals(scores, scores[:, :-1], member)
-    with pytest.raises(ValueError, match="confidence=0.0 must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"confidence=0\.0 must lie between 0 and 1"):
         exposure_intervals(scores, member, confidence=0.0)
     broken = scores.copy()
     broken[0, 0] = np.nan

@@ -61,7 +61,8 @@ def parts(request):
     count = 12
     rows = [
         {"index": 7_000_000 + i, "label": int(i % 2), "exposure_raw": 777.77 + i}
-        | {"exposure_published": 0.5, "curvature": 1.25, "perturbation": 0.25}
+        | {"exposure_published": 0.5, "exposure_change": -777.27}
+        | {"curvature": 1.25, "perturbation": 0.25}
         for i in range(count)
     ]
     scatter = {k: rng.random(100) for k in ("curvature", "exposure_raw", "exposure_published")}
@@ -104,6 +105,30 @@ def test_public_page(results, parts):
     ):
         assert words in page.text, words
     assert "PRIVATE" not in page.text
+
+
+def test_private_page_compares_scores_and_shows_intervals(results, parts):
+    """Where they are there; neither appears on the public page."""
+    schema, release, test, owner = parts
+    cells = [{"share": 0.05, "count": 34, "value": 0.412, "value_low": 0.3, "value_high": 0.53}]
+    row = {"score": "s", "title": "some <score>", "publisher": "raw", "spearman": 0.4567}
+    row |= {"spearman_low": 0.41, "spearman_high": 0.49, "ceiling": 0.87, "precision": cells}
+    results = results | {"bakeoff": [row]}
+    for record in owner["records"]:
+        record |= {"exposure_raw_low": 770.5, "exposure_raw_high": 790.25}
+    page = check(
+        report.private_report(results, schema=schema, release=release, test=test, owner=owner)
+    )
+    for words in (
+        "some <score> raw +0.457 [+0.410, +0.490] 0.87 41.2% [30.0, 53.0]",
+        "Found of the top 5% (34)",
+        "777.77 [770.50, 790.25] 0.50",
+    ):
+        assert words in page.text, words
+    public = report.public_report(results, schema=schema, release=release, test=test)
+    assert "some &lt;score" not in public
+    assert "0.457" not in public
+    assert "770.50" not in public
 
 
 def test_private_page_adds_records(results, parts):
