@@ -79,6 +79,7 @@ def align(
         shape=features[0].shape[1:],
         classes=classes,
         columns=described,
+        label=private.label,
     )
     index = {name: i for i, name in enumerate(classes)}
     codes = [np.asarray([index[name] for name in raw.labels], np.int32) for raw in raws[:2]]

@@ -125,16 +125,8 @@ def _frame(schema: Schema, x: np.ndarray, y: np.ndarray) -> Any:
             data[column.name] = np.asarray(column.categories, object)[value.astype(int)]
         else:
             data[column.name] = value.astype(np.int64) if column.integer else value.astype(float)
-    data[_label(schema)] = np.asarray(schema.classes, object)[y]
+    data[schema.label] = np.asarray(schema.classes, object)[y]
     return pandas.DataFrame(data)
-
-
-def _label(schema: Schema) -> str:
-    """The label's name, changed until no column has it."""
-    name = schema.label
-    while name in {c.name for c in schema.columns}:
-        name += "_"
-    return name
 
 
 def _is_number(schema: Schema, name: str) -> bool:

@@ -27,6 +27,7 @@ class Raw:
     Attributes:
       flag: the flag that named the file, for messages.
       labels: names of the labels, `[n]`.
+      label: what the label is called.
       images: float32 `[n, H, W, C]` in [0, 1], or None.
       columns: columns by name, where these are no images.
       probs: label probabilities `[n, C]` beside the labels, where the file has them.
@@ -35,6 +36,7 @@ class Raw:
 
     flag: str
     labels: np.ndarray
+    label: str = "label"
     images: np.ndarray | None = None
     columns: dict[str, pa.ChunkedArray] = dataclasses.field(default_factory=dict)
     probs: np.ndarray | None = None
@@ -146,7 +148,8 @@ def _from_table(table: pa.Table, flag: str, target: str) -> Raw:
     columns = {name: _plain(table[name]) for name in names if name != target}
     if not columns:
         raise ValueError(f"there is no column beside --target={target!r}")
-    return Raw(flag=flag, labels=_label_names(_plain(table[target]), target), columns=columns)
+    labels = _label_names(_plain(table[target]), target)
+    return Raw(flag=flag, labels=labels, label=target, columns=columns)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -186,6 +189,7 @@ def _read_release(path: pathlib.Path, flag: str) -> Raw:
     return Raw(
         flag=flag,
         labels=labels,
+        label=schema.label,
         images=images,
         columns=columns,
         probs=release.y,
