@@ -124,9 +124,10 @@ def group_mean(values: Array, group: Array) -> Array:
 def _pool_small_classes(label: Array, size: Array, num_classes: int) -> Array:
     """Labels `[n]` int32 where all classes with fewer than `size` members are class C."""
     classes = jnp.arange(num_classes)
-    count = jnp.sum(jax.nn.one_hot(label, num_classes, dtype=jnp.int32), axis=0)
+    one_hot = jax.nn.one_hot(label, num_classes, dtype=jnp.int32)
+    count = jnp.sum(one_hot, axis=0, dtype=jnp.int32)
     small = count < size
-    pooled = jnp.sum(jnp.where(small, count, 0))
+    pooled = jnp.sum(jnp.where(small, count, 0), dtype=jnp.int32)
     host = jnp.argmin(jnp.where(small, jnp.iinfo(count.dtype).max, count))
     short = (pooled > 0) & (pooled < size)
     moved = small | (short & (classes == host))
