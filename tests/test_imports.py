@@ -27,6 +27,7 @@ ARROWS = {
         "types",
     },
     "audit": {"blocks", "features", "joint", "models", "types"},
+    "evaluate": {"audit", "blocks", "features", "models", "types"},
     "release": {"runtime", "types"},
     "workspace": {"config", "data", "publishers", "release", "runtime", "types"},
     "stages": {

@@ -114,7 +114,7 @@ def given_space(
 
 
 def _codec(schema: Schema, x: np.ndarray) -> Callable[[np.ndarray], Array]:
-    stats = features.fit_features(schema, jnp.asarray(x))
+    stats = features.fit_features(schema, jnp.asarray(x, jnp.float32))
     return lambda x: features.encode_features(schema, stats, jnp.asarray(x, jnp.float32))
 
 

@@ -162,10 +162,8 @@ def detection(
     x = np.concatenate([np.asarray(real.x)[real_rows], np.asarray(release.x)[published_rows]])
     label = np.concatenate([np.asarray(real.y)[real_rows], drawn])
     published = np.repeat([False, True], count)
-    mask = categorical_mask(schema)
-    assert mask is not None  # a table
     machine = HistGradientBoostingClassifier(
-        categorical_features=np.append(mask, 2 < schema.num_classes <= 255),
+        categorical_features=np.append(categorical_mask(schema), 2 < schema.num_classes <= 255),
         early_stopping=False,
         random_state=0,
     )

@@ -6,6 +6,7 @@ are used as they are: by the cross-entropy, or as weights where a library wants 
 
 import dataclasses
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -190,10 +191,10 @@ def boosting_probs(
     return probs
 
 
-def categorical_mask(schema: Schema) -> np.ndarray | None:
-    """Columns that scikit-learn's gradient boosting takes as categorical; None for images."""
+def categorical_mask(schema: Schema) -> np.ndarray:
+    """Which features scikit-learn's gradient boosting takes as categorical, bool `[d]`."""
     if schema.kind == "image":
-        return None
+        return np.zeros(math.prod(schema.shape), bool)
     return np.array([0 < len(c.categories) <= _MOST_CATEGORIES for c in schema.columns])
 
 
