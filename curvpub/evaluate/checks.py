@@ -30,9 +30,7 @@ def as_points(name: str, x: object, *, at_least: int = 2) -> np.ndarray:
     return points
 
 
-def as_pair(
-    real: object, published: object, *, at_least: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
+def as_pair(real: object, published: object, *, at_least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Real and published points as float64, of one dimension.
 
     Raises:

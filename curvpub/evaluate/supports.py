@@ -37,7 +37,8 @@ def supports(
     Args:
       real: `[n, d]`.
       published: `[n', d]`.
-      neighbours: k. For equal distributions and sizes, R_1 is about `1 - 2^-k`.
+      neighbours: k. For equal distributions and sizes, R_1 is about `1 - 2^-k`, and R_beta lies
+        above beta in between: compare with what a second real sample gets.
       levels: number of alphas and betas, from 0 to 1.
 
     Raises:

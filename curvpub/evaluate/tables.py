@@ -69,7 +69,9 @@ def marginals(schema: Schema, real: Records, release: Release, *, bins: int = 10
     """
     checks.check_whole("bins", bins, 2)
     _check(schema, real, release)
-    edges = [_edges(schema, np.asarray(real.x), index, bins) for index in range(len(schema.columns))]
+    edges = [
+        _edges(schema, np.asarray(real.x), index, bins) for index in range(len(schema.columns))
+    ]
     start = np.cumsum([0] + [len(e) + 1 for e in edges])
     size = int(start[-1]) + schema.num_classes
     p = _joint(np.asarray(real.x), _one_hot(schema, real.y), edges, start, size)

@@ -163,9 +163,7 @@ def network_log_probs(
     return map_blocks(lambda x: jax.nn.log_softmax(apply(params, x)), asked, block_size=_BLOCK)
 
 
-def boosting_probs(
-    schema: Schema, model: UserModel, release: Release, x: np.ndarray
-) -> np.ndarray:
+def boosting_probs(schema: Schema, model: UserModel, release: Release, x: np.ndarray) -> np.ndarray:
     """Class probabilities `[T, C]` of records `x [T, ...]` by gradient boosting on a release.
 
     A record with a soft label is taken once for each class of at least one percent, with that

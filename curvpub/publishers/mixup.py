@@ -16,9 +16,9 @@ from curvpub.types import Array, Records, Release, Schema
 class MixupPublisher:
     """Publishes mixtures of two private records with soft labels (a resampled `Publisher`).
 
-    `x' = l x_i + (1 - l) x_j`, `y' = l y_i + (1 - l) y_j`, `l ~ Beta(alpha, alpha)`, `i != j` of any
-    classes; every record is `x_i` equally often, up to one. Numeric columns are mixed in units of
-    their normal scores; a category is drawn from either parent with the weights of the mixture.
+    `x' = l x_i + (1 - l) x_j`, `y' = l y_i + (1 - l) y_j`, `l ~ Beta(alpha, alpha)`, `i != j` of
+    any classes; every record is `x_i` equally often, up to one. Numeric columns are mixed in units
+    of their normal scores; a category is drawn from either parent with the weights of the mixture.
 
     Formal guarantee: none. As alpha falls to zero the release becomes the private records.
 

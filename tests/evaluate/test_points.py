@@ -137,7 +137,7 @@ def test_supports_of_equal_collapsed_and_spread_samples():
     a, b = rng.normal(size=(2, 800, 3))
     equal, collapsed, spread = supports(a, b), supports(a, 0.2 * b), supports(a, 4.0 * b)
     assert equal.alpha_precision > 0.93
-    assert equal.beta_recall > 0.85  # its ceiling is about 1 - 2^-k at the last level
+    assert equal.beta_recall > 0.75  # neighbourhoods of five points reach further than beta
     assert collapsed.beta_recall < equal.beta_recall - 0.2
     assert collapsed.alpha_precision < 0.5  # all are typical: no better than none
     assert spread.alpha_precision < 0.5

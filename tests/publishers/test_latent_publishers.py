@@ -197,9 +197,7 @@ def test_prior_codes_are_normal_and_of_no_parent(trained):
 def test_latent_ksame_takes_means_of_codes_of_a_class(trained):
     base, records, state = trained
     moved, code = moved_codes(sibling(base, "ksame"), state, records, 4.0)
-    group = np.asarray(
-        microaggregate(code, records.y, size=4, num_classes=base.schema.num_classes)
-    )
+    group = np.asarray(microaggregate(code, records.y, size=4, num_classes=base.schema.num_classes))
     for g in np.unique(group):
         rows = group == g
         assert rows.sum() >= 4
@@ -212,9 +210,7 @@ def test_geodesic_steps_have_the_length_asked_for(trained):
     base, records, state = trained
     lower = dataclasses.replace(base.problem.lower, ridge=1e-6)
     problem = dataclasses.replace(base.problem, lower=lower)
-    publisher = publishers.GeodesicStepPublisher(
-        schema=base.schema, problem=problem, num_steps=16
-    )
+    publisher = publishers.GeodesicStepPublisher(schema=base.schema, problem=problem, num_steps=16)
     length = np.linspace(0.05, 0.5, COUNT)
     moved, code = moved_codes(publisher, state, records, length)
     fun = problem.generator.decoder_fn(state.generator)
