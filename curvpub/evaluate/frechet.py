@@ -33,4 +33,4 @@ def frechet_distance(real: np.ndarray, published: np.ndarray) -> float:
 def _covariance_root(x: np.ndarray) -> np.ndarray:
     """`A [r, d]` with `A^T A` the unbiased covariance."""
     centred = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(centred, mode="r")
+    return np.asarray(np.linalg.qr(centred, mode="r"))

@@ -153,7 +153,7 @@ def _classifier_map(
 
     def features_of(x: Array) -> Array:
         _, seen = module.apply(params, x, capture_intermediates=True, mutable=["intermediates"])
-        return seen["intermediates"]["Mlp_0"][layer]["__call__"][0]
+        return jnp.asarray(seen["intermediates"]["Mlp_0"][layer]["__call__"][0])
 
     run = jax.jit(lambda x: map_blocks(features_of, x, block_size=_BLOCK))
     return lambda x: np.asarray(run(encode(x)), np.float64)

@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from curvpub.audit import delong
 from curvpub.audit.statistics import Interval
 from curvpub.evaluate import checks
-from curvpub.evaluate.utility import categorical_mask
+from curvpub.evaluate.boosting import make_boosting
 from curvpub.types import Records, Release, Schema
 
 _ROWS = 8192  # rows whose one-hot is held at once
@@ -164,15 +163,15 @@ def detection(
     x = np.concatenate([np.asarray(real.x)[real_rows], np.asarray(release.x)[published_rows]])
     label = np.concatenate([np.asarray(real.y)[real_rows], drawn])
     published = np.repeat([False, True], count)
-    machine = HistGradientBoostingClassifier(
-        categorical_features=np.append(categorical_mask(schema), 2 < schema.num_classes <= 255),
-        early_stopping=False,
-        random_state=0,
-    )
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    categories = [len(c.categories) for c in schema.columns] + [schema.num_classes]
     score = cross_val_predict(
-        machine, np.column_stack([x, label]), published, cv=parts, method="predict_proba"
-    )[:, 1]
+        make_boosting(categories),
+        np.column_stack([x, label]),
+        published,
+        cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+        method="predict_proba",
+    )
+    score = np.asarray(score)[:, 1]
     return delong(score, published, confidence=confidence)
 
 

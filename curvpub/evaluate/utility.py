@@ -6,26 +6,24 @@ are used as they are: by the cross-entropy, or as weights where a library wants 
 
 import dataclasses
 import functools
-import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from curvpub import features
 from curvpub.audit import classifier, clopper_pearson
 from curvpub.audit.statistics import Interval
 from curvpub.blocks import map_blocks
 from curvpub.evaluate import checks
+from curvpub.evaluate.boosting import make_boosting
 from curvpub.evaluate.calibration import expected_calibration_error
 from curvpub.models import check_kind, make_classifier
 from curvpub.types import Array, Records, Release, Schema
 
 _BLOCK = 512
 _FLOOR = 0.01  # label probabilities below this are left out of weighted hard labels
-_MOST_CATEGORIES = 255  # of a column that scikit-learn's gradient boosting takes as categorical
 
 
 class Utility(NamedTuple):
@@ -177,23 +175,11 @@ def boosting_probs(schema: Schema, model: UserModel, release: Release, x: np.nda
     if len(classes) == 1:  # nothing to learn
         probs[:, classes[0]] = 1.0
         return probs
-    machine = HistGradientBoostingClassifier(
-        max_iter=model.steps,
-        learning_rate=model.learning_rate,
-        categorical_features=categorical_mask(schema),
-        early_stopping=False,
-        random_state=0,
-    )
+    categories = [len(c.categories) for c in schema.columns] or [0] * known.shape[1]
+    machine = make_boosting(categories, trees=model.steps, learning_rate=model.learning_rate)
     machine.fit(known, label, sample_weight=weight)
-    probs[:, machine.classes_] = machine.predict_proba(asked)
+    probs[:, classes] = machine.predict_proba(asked)  # in the classes' order
     return probs
-
-
-def categorical_mask(schema: Schema) -> np.ndarray:
-    """Which features scikit-learn's gradient boosting takes as categorical, bool `[d]`."""
-    if schema.kind == "image":
-        return np.zeros(math.prod(schema.shape), bool)
-    return np.array([0 < len(c.categories) <= _MOST_CATEGORIES for c in schema.columns])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

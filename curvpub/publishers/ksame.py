@@ -25,7 +25,8 @@ class KSamePublisher:
     Formal guarantee: k-anonymity of the published rows. Groups have k to 2k - 1 members, and every
     row appears as often as its group has members, so that a row cannot be tied to fewer than k
     private records. Groups are of one class, but records of classes with fewer than k members are
-    grouped together, with soft labels.
+    grouped together (and with the smallest other class where they are still too few), with soft
+    labels.
     What it does not give: no bound on membership inference (the means depend on every record of
     the group, without noise), no differential privacy, no diversity within a group (who is known
     to be in it has its class), and the normalisation of tables comes from all records.
