@@ -235,7 +235,7 @@ def main() -> None:
         row = {
             "data": options.data, "variant": name, "changes": changes, "shadows": options.shadows,
             **figures(signals, game.member), "seconds": round(seconds, 1),
-            "machine": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}",
+            "machine": f"{jax.default_backend()}, {os.cpu_count()} cores, jax {jax.__version__}",
         }  # fmt: skip
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -21,7 +21,16 @@ from curvpub.types import Dataset, Records
 
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
 # in the fingerprint itself.)
-_NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
+_NOT_PUBLISHING = (
+    "audit",
+    "data",
+    "evaluate",
+    "main.py",
+    "pipeline.py",
+    "release",
+    "stages",
+    "standalone",
+)
 # Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
 # report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
 _FIGURES = (

@@ -35,6 +35,7 @@ ARROWS = {
     "audit": {
         "blocks", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
     },
+    "evaluate": {"audit", "blocks", "features", "models", "types"},
     "release": {"runtime", "types"},
     "standalone": {
         "audit", "config", "data", "features", "models", "release", "runtime", "types",

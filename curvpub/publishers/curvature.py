@@ -255,7 +255,7 @@ class CurvaturePublisher:
         down the curvature at scale, so that one private record's label does not stand out in it.
         """
         gen, publish = self.problem.generator, self.problem.publish
-        fun = gen.decoder_fn(state.generator)
+        fun, x_sigma = gen.decoder_fn(state.generator), self.problem.model.x_sigma
 
         def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
             key, z = args
@@ -273,7 +273,7 @@ class CurvaturePublisher:
                 probs = jnp.maximum(joint.split_point(gen.space, point + bend)[1], 0.0)
                 probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
             if publish.mode == "resampled":
-                x = joint.draw_observation(key, gen.space, point, x_sigma=self.problem.model.x_sigma)
+                x = joint.draw_observation(key, gen.space, point, x_sigma=x_sigma)
             return x, probs
 
         keys = jax.random.split(key, codes.shape[0])
