@@ -21,7 +21,7 @@ from curvpub.types import Dataset, Records
 
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
 # in the fingerprint itself.)
-_NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages")
+_NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages", "standalone")
 # Code of the audit that turns a shadow's signals into figures, which every report does anew.
 _FIGURES = (
     "attacks.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py", "roc.py",
