@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from curvpub.audit import (
+    GeneratorObserver,
     complementary_pairs,
     make_world,
     play,
     standard_attacker,
     with_references,
 )
+from curvpub.models import make_generator
 from curvpub.models.networks import Mlp
 from curvpub.publishers import RawPublisher
 from curvpub.types import Array, Records, Release, Schema
@@ -33,9 +35,26 @@ class ConstantPublisher:
         return Release(x=x, y=y)
 
 
+def make_generator_observer(**options):
+    """An attacker's generator of seconds; `moves` makes it give every signal."""
+    generator = make_generator(
+        SCHEMA, kind="mlp", latent_dim=2, hidden=(16,), channels=4, label_scale=1.0,
+        disc_hidden=(4,),
+    )  # fmt: skip
+    options = {"steps": 40, "batch_size": 16, "learning_rate": 5e-3, "moves": 1} | options
+    return GeneratorObserver(schema=SCHEMA, generator=generator, num_probes=2, **options)
+
+
 def make_attacker(**options):
     """Every observer and one further model, with small models."""
-    options = {"steps": 60, "batch_size": 16, "learning_rate": 0.02, "label_scale": 1.0} | options
+    options = {
+        "steps": 60,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "label_scale": 1.0,
+        "flow_steps": 20,
+        "generator": make_generator_observer(),
+    } | options
     attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
     return with_references(attacker, ("augmented",), hidden=(16,), channels=2)
 
@@ -62,18 +81,23 @@ def draw():
 
 
 @pytest.fixture(scope="session")
-def world():
-    return make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40))
-
-
-@pytest.fixture(scope="session")
 def attacker():
     return make_attacker()
 
 
 @pytest.fixture(scope="session")
+def world(attacker):
+    return attacker.prepare(make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40)))
+
+
+@pytest.fixture(scope="session")
 def attacker_with():
     return make_attacker
+
+
+@pytest.fixture(scope="session")
+def generator_observer():
+    return make_generator_observer
 
 
 @pytest.fixture(scope="session")
