@@ -113,7 +113,7 @@ def _weights(rows: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarr
     over shadows would then be too narrow by a factor of the root of two.
     """
     scaler = StandardScaler().fit(rows)
-    rows, scale = scaler.transform(rows), np.asarray(scaler.scale_)
+    rows, scale = np.asarray(scaler.transform(rows)), np.asarray(scaler.scale_)
     # Newton's method: rows are many and columns few, and the latter go together. Its products are
     # small, and threads that wait for one another where cores are busy make them many times slower.
     with threadpool_limits(limits=1, user_api="blas"):

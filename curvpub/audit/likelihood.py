@@ -18,6 +18,7 @@ Mode = Literal["online", "offline", "difference", "shift"]
 # Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
 # own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
 _FLOOR = 1e-6
+_ROUNDING = 1e-12  # of a mean, relative to it
 # Share of a record's squared deviations below which what is left after subtraction is rounding.
 _CANCELLED = 1e-4
 
@@ -253,13 +254,19 @@ def _std(side: _Side, variance: str, spread: float) -> np.ndarray:
     return np.maximum(std, max(_FLOOR * spread, 1e-12))
 
 
+def _excess(target: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """`target - mean`; zero where it is a rounding, so that records that never change tie."""
+    found = target - mean
+    return np.where(np.abs(found) <= _ROUNDING * np.abs(mean), 0.0, found)
+
+
 def _score(
     target: np.ndarray, inside: _Side, outside: _Side, mode: str, variance: str, spread: float
 ) -> np.ndarray:
     if mode == "difference":
-        return target - outside.mean
+        return _excess(target, outside.mean)
     if mode == "shift":
-        return target - 0.5 * (inside.mean + outside.mean)
+        return _excess(target, 0.5 * (inside.mean + outside.mean))
     std_out = _std(outside, variance, spread)
     far_out = (target - outside.mean) / std_out
     if mode == "offline":
