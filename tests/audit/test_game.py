@@ -1,6 +1,9 @@
 """The whole-publisher game, end to end on a small pool."""
 
+import time
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +19,7 @@ from curvpub.audit import (
     summarise_game,
     summarise_release,
 )
+from curvpub.audit.game import may_wait
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices
 from curvpub.types import Release
@@ -217,6 +221,65 @@ def test_grouping_changes_nothing(run_game, constant_publisher, constant_signals
     assert_same(run_game(constant_publisher, 6, shadows_per_call=4), first)
 
 
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_calls_at_once_change_nothing(run_game, constant_publisher, constant_signals, at_once):
+    """In order, to the bit: the same compiled calls, whoever waits for them."""
+    compiled = []
+
+    def compile_call(fun, *args):
+        compiled.append(fun.lower(*args).compile())
+        return compiled[-1]
+
+    options = {"shadows_per_call": 2, "compile_call": compile_call}
+    alone = run_game(constant_publisher, 7, **options)
+    together = run_game(constant_publisher, 7, calls_at_once=at_once, **options)
+    assert not may_wait(compiled[-1])
+    for name in alone:
+        np.testing.assert_array_equal(alone[name], together[name])
+
+
+@pytest.mark.parametrize(
+    ("fun", "waits"),
+    [
+        (lambda x: jnp.sum(jnp.tanh(x @ x)) + jnp.sort(x.ravel())[0], False),
+        (lambda x: jax.lax.top_k(x, 3)[0], False),
+        (lambda x: jax.lax.scan(lambda c, r: (c + r, None), x[0], x)[0], False),
+        (lambda x: jax.lax.conv(x[None, None], x[None, None, :3, :3], (1, 1), "SAME"), True),
+        (lambda x: jnp.linalg.eigvalsh(x), True),
+        (lambda x: jnp.linalg.cholesky(x @ x.T), True),
+        (lambda x: jnp.fft.fft(x), True),
+        (lambda x: jax.pure_callback(lambda x: x, x, x), True),
+    ],
+)
+def test_programs_that_wait_for_their_own_threads(fun, waits):
+    """Two of them at once can wait for ever, so they must run one at a time."""
+    x = jnp.asarray(np.random.default_rng(0).random((8, 8)), jnp.float32)
+    compiled = jax.jit(fun).lower(x).compile()
+    assert may_wait(compiled) == waits
+    assert may_wait(fun)
+
+
+def test_what_may_wait_runs_one_at_a_time(attacker, world, member):
+    running, most = [], []
+
+    def compile_call(fun, *args):
+        def run(*args):
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.02)
+            running.pop()
+            return {"signal": np.zeros((1, 3))}
+
+        return run
+
+    found = play(
+        None, attacker, jax.random.key(0), member[:4], world,
+        shadows_per_call=1, calls_at_once=4, compile_call=compile_call,
+    )  # fmt: skip
+    assert len(list(found)) == 4
+    assert max(most) == 1
+
+
 def test_runs_on_several_devices(run_game, raw_signals, schema):
     mesh = devices.data_mesh(4)
     placed = []
@@ -281,6 +344,7 @@ def test_compiles_once(run_game, constant_publisher, constant_signals):
         (lambda m: np.triu(m), {}, "rows of .* different sizes; they must be equal"),
         (np.zeros_like, {}, "rows without members"),
         (lambda m: m, {"shadows_per_call": 0}, "shadows_per_call=0 must be at least 1"),
+        (lambda m: m, {"calls_at_once": 0}, "calls_at_once=0 must be at least 1"),
     ],
 )
 def test_bad_input_is_refused_at_once(change, options, message, attacker, member, world):
