@@ -19,6 +19,7 @@ KINDS = {
     "conv": (IMAGE, {"mode": "aligned", "kind": "conv"}),
     "table": (TABLE, {"mode": "resampled"}),
     "aligned_table": (TABLE, {"mode": "aligned"}),
+    "brownian": (IMAGE, {"mode": "resampled", "prior": "brownian"}),
 }
 
 
@@ -104,9 +105,10 @@ def test_no_private_record_is_published(case):
     assert not private & published
 
 
-def test_vmap_over_keys_and_records_equals_separate_runs():
+@pytest.mark.parametrize("prior", ["gaussian", "brownian"])
+def test_vmap_over_keys_and_records_equals_separate_runs(prior):
     """As the audit runs shadows; without selection, where a rounding could swap two records."""
-    publisher = small_publisher(IMAGE, train={"steps": 4}, oversample=1)
+    publisher = small_publisher(IMAGE, train={"steps": 4}, oversample=1, prior=prior)
     keys = jax.random.split(jax.random.key(3), 2)
     sets = [make_records(IMAGE, COUNT, seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *sets)
@@ -211,7 +213,9 @@ def test_last_steps_move_each_record_by_its_own_exposure(trained):
         code, _ = gen.encode(state.generator, prepared.x[row], prepared.probs[row])
         delta, _ = obfuscate.update(
             jax.random.split(keys[row], 1)[0], fun, code, state.perturbation[row],
-            jnp.asarray(weight, jnp.float32), **bilevel.update_options(lower),
+            jnp.asarray(weight, jnp.float32), scale=lower.scale, num_probes=lower.num_probes,
+            step_size=lower.step_size, trust_radius=lower.trust_radius,
+            temperature=lower.temperature, ridge=lower.ridge,
         )  # fmt: skip
         expected = jnp.linalg.norm(delta)
         np.testing.assert_allclose(info.perturbation[row], expected, rtol=2e-3, atol=1e-6)
@@ -257,6 +261,132 @@ def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
     share = rho * (1.0 - 0.5 * np.asarray(rank)[np.asarray(source)])
     slope = (np.asarray(drawn) * parent).sum() / (parent**2).sum()
     assert abs(slope - share.mean()) < 5 / np.sqrt(6000)
+
+
+def test_strength_zero_aligned_is_plain_reconstruction(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=2)
+    call = jax.jit(publisher.publish)
+    release, info = call(jax.random.key(14), state, prepared, publisher.settings(0.0))
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    gen = publisher.problem.generator
+
+    @jax.jit
+    @jax.vmap
+    def reconstruct(x, probs):
+        code, _ = gen.encode(state.generator, x, probs)
+        return joint.split_point(gen.space, gen.decoder_fn(state.generator)(code))
+
+    x, probs = reconstruct(prepared.x, prepared.probs)
+    expected = features.decode_features(IMAGE, prepared.stats, x)
+    np.testing.assert_allclose(release.x, expected, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, probs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_strength_zero_resampled_is_plain_sampling(trained, rho):
+    """Around unmoved codes at one rho for all: at 0 the prior, whatever exposure says."""
+    publisher, state, prepared = trained
+    at = with_publish(publisher, rho=rho, rho_exposed=0.0, oversample=1)
+    off = with_publish(publisher, rho=rho, rho_exposed=rho, oversample=1, drift_steps=0)
+    still = dataclasses.replace(state, perturbation=jnp.zeros_like(state.perturbation))
+    release, info = jax.jit(at.publish)(jax.random.key(15), state, prepared, at.settings(0.0))
+    plain, _ = jax.jit(off.publish)(jax.random.key(15), still, prepared)
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    np.testing.assert_allclose(release.x, plain.x, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, plain.y, rtol=1e-4, atol=1e-6)
+
+
+def test_strength_zero_selects_without_regard_to_curvature(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=20.0, oversample=2, rho=0.0, rho_exposed=0.0)
+    call = jax.jit(publisher.publish)
+    mean = {}
+    for strength in (0.0, 1.0):
+        _, info = call(jax.random.key(16), state, prepared, publisher.settings(strength))
+        mean[strength] = np.asarray(info.curvature_after)
+    everything, _ = jax.jit(with_publish(publisher, oversample=1).publish)(
+        jax.random.key(17), state, prepared
+    )
+    assert len(everything.x) == len(mean[0.0]) == 800
+    _, info = jax.jit(with_publish(publisher, oversample=1).publish)(
+        jax.random.key(17), state, prepared
+    )
+    spread = np.std(info.curvature_after)
+    assert abs(mean[0.0].mean() - np.mean(info.curvature_after)) < 5 * spread * np.sqrt(2 / 800)
+    assert mean[1.0].mean() < mean[0.0].mean() - 0.3 * spread
+
+
+def test_a_sweep_over_strength_and_steps_compiles_once(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=4)
+    call = jax.jit(publisher.publish)
+    length = []
+    for strength, steps in ((0.0, 4), (0.3, 0), (0.3, 4), (1.0, 4)):
+        settings = publisher.settings(jnp.asarray(strength, jnp.float32))
+        settings = settings._replace(num_steps=jnp.asarray(steps, jnp.int32))
+        _, info = call(jax.random.key(18), state, prepared, settings)
+        length.append(float(jnp.mean(info.perturbation)))
+    assert call._cache_size() == 1
+    assert length[0] == 0.0 < length[1] != length[2] < length[3]
+    _, default = jax.jit(publisher.publish)(jax.random.key(18), state, prepared)
+    np.testing.assert_allclose(np.mean(default.perturbation), length[3], rtol=1e-5)
+
+
+def test_the_whole_publisher_takes_its_strength_as_data():
+    """As a frontier runs it: training and publication at several strengths, one program."""
+    publisher = small_publisher(IMAGE, train={"steps": 4})
+    records = make_records(IMAGE, COUNT)
+    call = jax.jit(publisher)
+    sweep = [call(jax.random.key(1), records, jnp.asarray(s, jnp.float32)) for s in (0.0, 1.0)]
+    assert call._cache_size() == 1
+    assert not np.array_equal(sweep[0].x, sweep[1].x)
+    default = jax.jit(publisher)(jax.random.key(1), records)
+    assert (np.abs(default.x - sweep[1].x) <= 1.01 / 255).mean() > 0.95
+
+
+def test_brownian_resampling_draws_from_the_learned_prior_at_rho_zero():
+    """Codes of the release are Brownian redraws of the parents, by the law of the trained state."""
+    publisher = small_publisher(
+        IMAGE, prior="brownian", train={"steps": 10}, oversample=1, rho=0.0, rho_exposed=0.0
+    )
+    prepared = publisher.prepare(make_records(IMAGE, COUNT))
+    state = bilevel.init_state(jax.random.key(0), publisher.problem, COUNT)
+    shifted = jax.tree.map(lambda a: a, state.generator)
+    shifted["prior"] = {
+        "mean": jnp.asarray([0.3, -0.2], jnp.float32),
+        "log_time": jnp.asarray(-0.5, jnp.float32),
+    }
+    state = dataclasses.replace(state, generator=shifted)
+    key = jax.random.key(19)
+
+    @jax.jit
+    def resample(state):
+        law = publisher._law(key, state, prepared)
+        zero = jnp.zeros((COUNT, 2), jnp.float32)
+        codes, _, _ = publisher._resample(key, state, law, zero, zero[:, 0], 1.0)
+        again = jax.vmap(lambda e: law.redraw(e, jnp.ones(2, jnp.float32), jnp.float32(0.0)))
+        noise = jax.random.normal(jax.random.key(20), (2 * COUNT, law.num_noise, 2), jnp.float32)
+        return codes, again(noise), law.prior
+
+    codes, others, prior = resample(state)
+    np.testing.assert_allclose(
+        prior.mean, np.mean(encode_all(publisher, state, prepared), axis=0) + [0.3, -0.2], rtol=1e-4
+    )
+    for a, b in zip(np.asarray(codes).T, np.asarray(others).T, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 1e-3
+    moved, _, _ = resample(
+        dataclasses.replace(
+            state, generator={**shifted, "prior": {**shifted["prior"], "log_time": jnp.float32(3)}}
+        )
+    )
+    assert np.std(moved, axis=0).min() > 2 * np.std(codes, axis=0).max() / 2
+
+
+def encode_all(publisher, state, prepared):
+    gen = publisher.problem.generator
+    encode = jax.vmap(lambda x, p: gen.encode(state.generator, x, p)[0])
+    return np.asarray(encode(prepared.x, prepared.probs))
 
 
 def test_every_parent_is_drawn_equally_often_and_in_no_order(trained):
