@@ -1,6 +1,7 @@
 """What an attacker reads off a model that it trains on the release."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,7 +16,8 @@ from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release, Schema
 
-_BLOCK = 512
+_BLOCK = 512  # records asked one thing at once
+_FEW = 64  # records asked several things at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,23 +82,49 @@ class ClassifierObserver:
             learning_rate=self.learning_rate,
             augment=self.augmentation.draw if self.augmentation else None,
         )
-        # What is not among `signals` is dead code, which jit removes.
-        found = self._ask(key_noise, lambda x: jax.nn.log_softmax(apply(params, x)), world)
-        unknown = sorted(set(self.signals) - set(found))
+        ask = self._questions(key_noise, lambda x: jax.nn.log_softmax(apply(params, x)), world)
+        unknown = sorted(set(self.signals) - set(ask))
         if unknown:
-            raise ValueError(f"signals={self.signals!r}: {unknown[0]!r} is none of {sorted(found)}")
-        return {self.prefix + name: found[name] for name in self.signals or found}
+            raise ValueError(f"signals={self.signals!r}: {unknown[0]!r} is none of {sorted(ask)}")
+        return {self.prefix + name: ask[name]() for name in self.signals or ask}
 
-    def _ask(
+    def _questions(
         self, key: Array, log_prob: Callable[[Array], Array], world: World
-    ) -> dict[str, Array]:
-        """All signals of a model, given the log-probabilities `[C]` of one record `[D]`."""
+    ) -> dict[str, Callable[[], Array]]:
+        """What computes each signal of a model, the log-probabilities `[C]` of one record `[D]`."""
 
         def log_probs(x: Array) -> Array:
             return map_blocks(log_prob, x, block_size=_BLOCK)
 
-        pool, test = log_probs(world.pool_x), log_probs(world.test_x)
-        confidence = logit_confidence(pool, world.pool_y)
+        pool = functools.cache(lambda: log_probs(world.pool_x))
+        test = functools.cache(lambda: log_probs(world.test_x))
+        confidence = functools.cache(lambda: logit_confidence(pool(), world.pool_y))
+        asked = {
+            "confidence": confidence,
+            # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
+            # which would tie the best remembered records.
+            "log_prob": lambda: -jax.nn.softplus(-confidence()),
+            "modified_entropy": lambda: modified_entropy(pool(), world.pool_y),
+            "robustness": lambda: self._robustness(key, log_probs, pool(), world),
+            "loss_curvature": lambda: input_curvature.label_loss_curvature(
+                log_prob, world.pool_x, world.pool_y, num_probes=self.probes, block_size=_FEW
+            ),
+            "population_log_prob": lambda: (
+                -jax.nn.softplus(-logit_confidence(test(), world.test_y))
+            ),
+            "accuracy": lambda: jnp.mean(_right(test(), world.test_y)),
+        }
+        if self.augmentation:
+            queries = self.augmentation.confidence
+            asked["confidence_augmented"] = lambda: queries(
+                log_prob, world.pool_x, world.pool_y, block_size=_FEW
+            )
+        return asked
+
+    def _robustness(
+        self, key: Array, log_probs: Callable[[Array], Array], clean: Array, world: World
+    ) -> Array:
+        """Share of the clean and the noisy copies that get the right label, `[N]`."""
 
         def noisy(total: Array, args: tuple[Array, Array]) -> tuple[Array, None]:
             key, scale = args
@@ -105,25 +133,8 @@ class ClassifierObserver:
 
         scales = jnp.geomspace(*self.noise, self.noisy_copies, dtype=world.pool_x.dtype)
         keys = jax.random.split(key, self.noisy_copies)
-        total, _ = jax.lax.scan(noisy, _right(pool, world.pool_y), (keys, scales))
-        found = {
-            "confidence": confidence,
-            # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
-            # which would tie the best remembered records.
-            "log_prob": -jax.nn.softplus(-confidence),
-            "modified_entropy": modified_entropy(pool, world.pool_y),
-            "robustness": total / (1 + self.noisy_copies),
-            "loss_curvature": input_curvature.label_loss_curvature(
-                log_prob, world.pool_x, world.pool_y, num_probes=self.probes, block_size=_BLOCK
-            ),
-            "population_log_prob": -jax.nn.softplus(-logit_confidence(test, world.test_y)),
-            "accuracy": jnp.mean(_right(test, world.test_y)),
-        }
-        if self.augmentation:
-            found["confidence_augmented"] = self.augmentation.confidence(
-                log_prob, world.pool_x, world.pool_y, block_size=_BLOCK
-            )
-        return found
+        total, _ = jax.lax.scan(noisy, _right(clean, world.pool_y), (keys, scales))
+        return total / (1 + self.noisy_copies)
 
 
 def _right(log_probs: Array, y: Array) -> Array:

@@ -5,6 +5,7 @@ ensemble of `attacks` takes the mean evidence of all of them.
 """
 
 import dataclasses
+from typing import Any
 
 from curvpub.audit.classifier_observer import ClassifierObserver
 from curvpub.audit.observers import Attacker
@@ -14,7 +15,7 @@ from curvpub.models import check_kind, make_classifier
 REFERENCES = ("long", "linear", "augmented", "mlp", "conv")
 """What they can be."""
 
-_LONGER = 3  # times the first model's steps, for those that are to remember more, or learn slowly
+_LONGER = {"long": 2, "augmented": 3}  # times the first model's steps
 
 
 def with_references(
@@ -26,10 +27,10 @@ def with_references(
 
     Args:
       attacker: has a `ClassifierObserver`, whose settings the further ones share.
-      names: which ones, each once: `long` is the first model trained three times as long, `linear`
-        one without hidden layers, `augmented` the first model trained three times as long on
-        changed copies of the records, and asked about such copies; `mlp` and `conv` are networks
-        of these kinds.
+      names: which ones, each once: `long` is the first model trained twice as long, `linear` one
+        without hidden layers, `augmented` the first model trained three times as long on changed
+        copies of the records, which it learns slowly, and asked about such copies; `mlp` and
+        `conv` are networks of these kinds.
       hidden: widths of `mlp`, and of the layers behind `conv`'s convolutions.
       channels: width of `conv`'s convolutions.
 
@@ -55,9 +56,7 @@ def _reference(
     first: ClassifierObserver, name: str, hidden: tuple[int, ...], channels: int
 ) -> ClassifierObserver:
     schema, signals = first.schema, ("confidence",)
-    change = {}
-    if name in ("long", "augmented"):
-        change["steps"] = _LONGER * first.steps
+    change: dict[str, Any] = {"steps": _LONGER.get(name, 1) * first.steps}
     if name == "linear":
         change["classifier"] = make_classifier(schema, kind="mlp", hidden=(), channels=channels)
     if name in ("mlp", "conv"):
