@@ -24,9 +24,9 @@ ARROWS = {
     "models": {"joint", "types"},
     "rvae": {"brownian", "geometry", "joint", "precision", "types"},
     "obfuscate": {"geometry", "types"},
-    "problem": {"brownian", "config", "models", "obfuscate", "precision", "rvae", "types"},
-    "lower": {"hypergradient", "joint", "obfuscate", "precision", "problem", "types"},
-    "upper": {"joint", "lower", "obfuscate", "precision", "problem", "rvae", "types"},
+    "problem": {"brownian", "config", "models", "obfuscate", "rvae", "types"},
+    "lower": {"hypergradient", "joint", "obfuscate", "problem", "rvae", "types"},
+    "upper": {"joint", "lower", "obfuscate", "problem", "rvae", "types"},
     "bilevel": {"lower", "obfuscate", "problem", "types", "upper"},
     "publishers": {
         "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",

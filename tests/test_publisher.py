@@ -211,7 +211,9 @@ def test_last_steps_move_each_record_by_its_own_exposure(trained):
         code, _ = gen.encode(state.generator, prepared.x[row], prepared.probs[row])
         delta, _ = obfuscate.update(
             jax.random.split(keys[row], 1)[0], fun, code, state.perturbation[row],
-            jnp.asarray(weight, jnp.float32), **bilevel.update_options(lower),
+            jnp.asarray(weight, jnp.float32), scale=lower.scale, num_probes=lower.num_probes,
+            step_size=lower.step_size, trust_radius=lower.trust_radius,
+            temperature=lower.temperature, ridge=lower.ridge,
         )  # fmt: skip
         expected = jnp.linalg.norm(delta)
         np.testing.assert_allclose(info.perturbation[row], expected, rtol=2e-3, atol=1e-6)
@@ -257,6 +259,84 @@ def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
     share = rho * (1.0 - 0.5 * np.asarray(rank)[np.asarray(source)])
     slope = (np.asarray(drawn) * parent).sum() / (parent**2).sum()
     assert abs(slope - share.mean()) < 5 / np.sqrt(6000)
+
+
+def test_strength_zero_aligned_is_plain_reconstruction(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=2)
+    call = jax.jit(publisher.publish)
+    release, info = call(jax.random.key(14), state, prepared, publisher.settings(0.0))
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    gen = publisher.problem.generator
+
+    @jax.jit
+    @jax.vmap
+    def reconstruct(x, probs):
+        code, _ = gen.encode(state.generator, x, probs)
+        return joint.split_point(gen.space, gen.decoder_fn(state.generator)(code))
+
+    x, probs = reconstruct(prepared.x, prepared.probs)
+    expected = features.decode_features(IMAGE, prepared.stats, x)
+    np.testing.assert_allclose(release.x, expected, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, probs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_strength_zero_resampled_is_plain_sampling(trained, rho):
+    """Around unmoved codes at one rho for all: at 0 the prior, whatever exposure says."""
+    publisher, state, prepared = trained
+    at = with_publish(publisher, rho=rho, rho_exposed=0.0, oversample=1)
+    off = with_publish(publisher, rho=rho, rho_exposed=rho, oversample=1, drift_steps=0)
+    still = dataclasses.replace(state, perturbation=jnp.zeros_like(state.perturbation))
+    release, info = jax.jit(at.publish)(jax.random.key(15), state, prepared, at.settings(0.0))
+    plain, _ = jax.jit(off.publish)(jax.random.key(15), still, prepared)
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    np.testing.assert_allclose(release.x, plain.x, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, plain.y, rtol=1e-4, atol=1e-6)
+
+
+def test_strength_zero_selects_without_regard_to_curvature(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=20.0, oversample=2, rho=0.0, rho_exposed=0.0)
+    call = jax.jit(publisher.publish)
+    plain, chosen = (
+        np.asarray(call(jax.random.key(16), state, prepared, publisher.settings(s))[1][2])
+        for s in (jnp.float32(0.0), jnp.float32(1.0))
+    )
+    everything = with_publish(publisher, copies=40.0, oversample=1)
+    _, info = jax.jit(everything.publish)(jax.random.key(17), state, prepared)
+    drawn = np.asarray(info.curvature_after)
+    assert len(plain) == len(chosen) == len(drawn) / 2 == 800
+    assert stats.ks_2samp(plain, drawn).pvalue > 1e-3
+    assert stats.ks_2samp(chosen, drawn).pvalue < 1e-6
+
+
+def test_a_sweep_over_strength_and_steps_compiles_once(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=4)
+    call = jax.jit(publisher.publish)
+    length = []
+    for strength, steps in ((0.0, 4), (0.3, 0), (0.3, 4), (1.0, 4)):
+        settings = publisher.settings(jnp.asarray(strength, jnp.float32))
+        settings = settings._replace(num_steps=jnp.asarray(steps, jnp.int32))
+        _, info = call(jax.random.key(18), state, prepared, settings)
+        length.append(float(jnp.mean(info.perturbation)))
+    assert call._cache_size() == 1
+    assert length[0] == 0.0 < length[1] != length[2] < length[3]
+    _, default = jax.jit(publisher.publish)(jax.random.key(18), state, prepared)
+    np.testing.assert_allclose(np.mean(default.perturbation), length[3], rtol=1e-5)
+
+
+def test_the_whole_publisher_takes_its_strength_as_data():
+    """As a frontier runs it: training and publication at several strengths, one program."""
+    publisher = small_publisher(IMAGE, train={"steps": 4})
+    records = make_records(IMAGE, COUNT)
+    call = jax.jit(publisher)
+    sweep = [call(jax.random.key(1), records, jnp.asarray(s, jnp.float32)) for s in (0.0, 1.0)]
+    assert call._cache_size() == 1
+    assert not np.array_equal(sweep[0].x, sweep[1].x)
+    default = jax.jit(publisher)(jax.random.key(1), records)
+    assert (np.abs(default.x - sweep[1].x) <= 1.01 / 255).mean() > 0.95
 
 
 def test_every_parent_is_drawn_equally_often_and_in_no_order(trained):
