@@ -102,13 +102,16 @@ def step(fun: DecoderFn, z: Array, xi: Array, *, ridge: float = 0.0) -> Array:
       xi: `N(0, dt I) [m]`, ambient units.
       ridge: regularisation of the metric.
     """
-    metric = geometry.regularise_metric(geometry.pullback_metric(fun, z), ridge)
-    straight = geometry.metric_frame(metric) @ xi
-    bend = geometry.retract(fun, z, straight, ridge=ridge) - z - straight
-    length, limit = bend @ (metric @ bend), jnp.sum(jnp.square(xi))
+    jac = geometry.jacobian(fun, z)
+    metric = geometry.regularise_metric(jnp.matmul(jac.T, jac, precision="highest"), ridge)
+    frame = geometry.metric_frame(metric)
+    straight = frame @ xi
+    # In the frame, the retraction's bend is that of the second derivative's tangential part.
+    bend = -0.5 * frame.T @ (jac.T @ geometry.second_derivative(fun, z, straight, straight))
+    length, limit = jnp.sum(jnp.square(bend)), jnp.sum(jnp.square(xi))
     far = length > limit
     share = jnp.where(far, jnp.sqrt(limit / jnp.where(far, length, 1.0)), 1.0)
-    return z + straight + share * bend
+    return z + straight + share * (frame @ bend)
 
 
 def draw(noise: Array, fun: DecoderFn, law: Brownian, *, ridge: float = 0.0) -> Array:
