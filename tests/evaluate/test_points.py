@@ -79,10 +79,10 @@ def test_neighbourhoods_do_not_depend_on_the_chunks(monkeypatch):
 
 def test_neighbourhoods_see_what_is_missing_and_what_is_made_up():
     rng = np.random.default_rng(2)
-    left, right = rng.normal(size=(300, 3)), rng.normal(size=(300, 3)) + 50.0
+    left, right = rng.normal(size=(150, 3)), rng.normal(size=(150, 3)) + 50.0
     both = np.concatenate([left, right])
-    lost = neighbourhoods(both, rng.normal(size=(600, 3)))
-    invented = neighbourhoods(left, np.concatenate([rng.normal(size=(300, 3)), right]))
+    lost = neighbourhoods(both, rng.normal(size=(300, 3)))
+    invented = neighbourhoods(left, np.concatenate([rng.normal(size=(150, 3)), right]))
     assert lost.recall < 0.55  # half of the real points are not reached ...
     assert lost.coverage < 0.55
     assert lost.precision > 0.9  # ... but what there is, is real
@@ -94,11 +94,11 @@ def test_neighbourhoods_see_what_is_missing_and_what_is_made_up():
 def test_expectations_for_equal_distributions():
     """Density 1 and coverage 1 - 2^-k for equal sizes (Naeem et al., section 3.3)."""
     rng = np.random.default_rng(3)
-    found = [neighbourhoods(*rng.normal(size=(2, 400, 4)), neighbours=3) for _ in range(5)]
+    found = [neighbourhoods(*rng.normal(size=(2, 200, 4)), neighbours=3) for _ in range(8)]
     density, coverage = np.mean([[f.density, f.coverage] for f in found], axis=0)
     assert abs(density - 1.0) < 0.06
     # Exactly 1 - prod (n - i) / (2 n - 1 - i), i = 0 .. k - 1.
-    expected = 1 - np.prod([(400 - i) / (799 - i) for i in range(3)])
+    expected = 1 - np.prod([(200 - i) / (399 - i) for i in range(3)])
     assert abs(coverage - expected) < 0.02
 
 
