@@ -26,9 +26,7 @@ ARROWS = {
         "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",
         "types",
     },
-    "audit": {
-        "blocks", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
-    },
+    "audit": {"blocks", "features", "joint", "models", "obfuscate", "rvae", "types"},
     "release": {"runtime", "types"},
     "workspace": {"config", "data", "publishers", "release", "runtime", "types"},
     "stages": {
