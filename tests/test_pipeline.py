@@ -43,7 +43,14 @@ def settings(**changes) -> config_lib.Config:
             "log_every": 30,
             "checkpoint_every": 30,
         },
-        audit={"shadows": 8, "hidden": (32,), "steps": 100, "bootstrap": 50},
+        audit={
+            "shadows": 8,
+            "hidden": (32,),
+            "steps": 100,
+            "bootstrap": 50,
+            "flow_steps": 20,
+            "adaptive_steps": 40,
+        },
     )
     for name, value in changes.items():
         section, _, field = name.rpartition("__")

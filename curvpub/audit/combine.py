@@ -132,9 +132,8 @@ def _among_themselves(
     scores: np.ndarray, member: np.ndarray, variance: Variance
 ) -> tuple[np.ndarray, ...]:
     """The figures of each shadow against the others, its pair left out, `[K, N]` each."""
-    pair = np.repeat(scores[0::2] + scores[1::2], 2, axis=0)
-    mean = (scores.sum(axis=0) - pair) / (len(scores) - 2)
-    return _bent(lira(scores, member, variance=variance)), scores - mean, scores
+    ratio = lira(scores, member, variance=variance)
+    return _bent(ratio), lira(scores, member, mode="shift"), scores
 
 
 def _against(
@@ -142,7 +141,7 @@ def _against(
 ) -> tuple[np.ndarray, ...]:
     """The same figures of other runs, `[J, N]` each."""
     ratio = lira_target(target, scores, member, variance=variance)
-    return _bent(ratio), target - scores.mean(axis=0), target
+    return _bent(ratio), lira_target(target, scores, member, mode="shift"), target
 
 
 def _bent(ratio: np.ndarray) -> np.ndarray:

@@ -47,7 +47,8 @@ def lira(
         alone, the standardised excess over non-members; `difference` is that excess as it stands,
         the difficulty calibration of Watson et al. (arXiv 2111.08440); `shift` is the excess over
         the middle of the IN and the OUT mean, to which the ratio comes down where membership shifts
-        all records alike. Few shadows and a small shift make it the best: the noise of a record's
+        all records alike. In complementary pairs that is the mean of all other shadows, whoever was
+        in them. It is the best with few shadows and a small shift, where the noise of a record's
         own shift would outweigh the shift.
       variance: `per_record`, or `global`: one IN and one OUT variance pooled over records, which
         is better below some 64 shadows.
@@ -63,6 +64,10 @@ def lira(
     """
     scores = check_scores(scores, member)
     _check_mode(mode, variance, member.shape[0] - 2, shift)
+    if mode == "shift":
+        moved = scores - scores[:1]  # exactly zero where shadows do not differ
+        pair = np.repeat(moved[0::2] + moved[1::2], 2, axis=0)
+        return moved - (moved.sum(axis=0) - pair) / (len(scores) - 2)
     sides = (_side(scores, member), _side(scores, ~member))
     spread = _spread_without_pair(scores)
     result = np.empty_like(scores)
@@ -115,6 +120,8 @@ def lira_target(
         raise ValueError(
             f"target must be finite and of shape {scores.shape[1:]}, got shape {target.shape}"
         )
+    if mode == "shift":
+        return target - scores[0] - (scores - scores[:1]).mean(axis=0)
     inside, outside = _side(scores, member), _side(scores, ~member)
     if shift == "shrunk":
         inside, outside = _shrunk(inside, outside)
@@ -265,8 +272,6 @@ def _score(
 ) -> np.ndarray:
     if mode == "difference":
         return _excess(target, outside.mean)
-    if mode == "shift":
-        return _excess(target, 0.5 * (inside.mean + outside.mean))
     std_out = _std(outside, variance, spread)
     far_out = (target - outside.mean) / std_out
     if mode == "offline":

@@ -86,6 +86,12 @@ def attacker():
 
 
 @pytest.fixture(scope="session")
+def light_attacker():
+    """Without what takes long to compile; the observers that it has see the same."""
+    return make_attacker(flow_steps=0, generator=None)
+
+
+@pytest.fixture(scope="session")
 def world(attacker):
     return attacker.prepare(make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40)))
 
@@ -109,7 +115,7 @@ def member():
 def run_game(attacker, member, world):
     """Plays and stacks: `{signal: [K, ...]}`."""
 
-    def run(publisher, shadows=None, **options):
+    def run(publisher, shadows=None, attacker=attacker, **options):
         rows = member if shadows is None else member[:shadows]
         options = {"shadows_per_call": 4} | options
         found = dict(play(publisher, attacker, jax.random.key(3), rows, world, **options))
