@@ -1,5 +1,8 @@
 """Hypergradients on lower problems whose answer is known."""
 
+import pathlib
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -221,3 +224,10 @@ def test_pytrees_and_forward_mode(quadratic):
     flat = lambda theta: jnp.concatenate([solution(theta)["u"], solution(theta)["v"]])
     forward, backward = jax.jacfwd(flat)(quadratic["theta"]), jax.jacrev(flat)(quadratic["theta"])
     np.testing.assert_allclose(forward, backward, rtol=1e-9)
+
+
+def test_the_pages_example_runs():
+    page = pathlib.Path(__file__).parent.parent / "docs" / "bilevel.md"
+    marked = page.read_text().split("<!-- executed by tests/test_hypergradient.py -->")
+    (code,) = re.findall(r"\A\n```python\n(.*?)```", marked[1], re.DOTALL)
+    exec(code, {})
