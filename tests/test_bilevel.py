@@ -471,7 +471,7 @@ def test_diversity_is_the_lost_spread_and_enters_with_its_weight(setup, warm):
 
 
 def test_riemannian_autoencoder_trains_after_its_warm_up():
-    setup = make_setup(IMAGE, prior="brownian", train={"steps": 60, "learning_rate": 1e-2})
+    setup = make_setup(IMAGE, prior="brownian", train={"steps": 60, "learning_rate": 3e-3})
     state, early = setup.run(setup.fresh(), 18)  # the share 0.3 of 60
     np.testing.assert_array_equal(state.generator["prior"]["mean"], 0.0)
     assert state.generator["prior"]["log_time"] == 0.0
@@ -479,9 +479,10 @@ def test_riemannian_autoencoder_trains_after_its_warm_up():
     assert setup.step._cache_size() == 1
     assert np.abs(state.generator["prior"]["mean"]).max() > 1e-3
     assert abs(state.generator["prior"]["log_time"]) > 1e-3
-    loss = np.asarray([m["generator/loss"] for m in early + late])
-    assert np.isfinite(loss).all()
-    assert loss[-10:].mean() < 0.6 * loss[:10].mean()
+    for part, share in ((early, 0.9), (late, 0.7)):  # the laws differ, and so do their losses
+        loss = np.asarray([m["generator/loss"] for m in part])
+        assert np.isfinite(loss).all()
+        assert loss[-8:].mean() < share * loss[:8].mean()
     for metrics in late:
         assert all(np.isfinite(v) for v in metrics.values())
 
