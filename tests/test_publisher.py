@@ -119,7 +119,9 @@ def test_vmap_over_keys_and_records_equals_separate_runs(prior):
         # Four float32 steps drift by rounding, and a pixel may round to the next of 256 levels.
         np.testing.assert_allclose(together.x[row], release.x, atol=1.01 / 255)
         assert (together.x[row] == release.x).mean() > 0.99
-        np.testing.assert_allclose(together.y[row], release.y, atol=1e-4)
+        # Brownian steps divide by roots of the metric, which magnifies roundings.
+        tolerance = 1e-4 if prior == "gaussian" else 1e-3
+        np.testing.assert_allclose(together.y[row], release.y, atol=tolerance)
 
 
 @pytest.mark.parametrize(
