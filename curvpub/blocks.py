@@ -12,25 +12,27 @@ from curvpub.types import Array
 def map_blocks(fun: Callable[[Any], Any], rows: Any, *, block_size: int) -> Any:
     """Applies `fun` to each row, vmapped within blocks and scanned over them.
 
-    The last block is padded with copies of the first row. (`jax.lax.map` runs the remainder as a
-    second loop beside the first; on a CPU with few cores, two loops that both call LAPACK can wait
-    for each other's threads for ever.)
+    Blocks have equal sizes, so that little is padded, with copies of the first row. (`jax.lax.map`
+    runs the remainder as a second loop beside the first; on a CPU with few cores, two loops that
+    both call LAPACK can wait for each other's threads for ever.)
 
     Args:
       fun: a function of one row of the tree.
       rows: tree of arrays `[n, ...]`.
-      block_size: rows handled at once.
+      block_size: rows handled at once, at most.
 
     Returns:
       Tree of results `[n, ...]`.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
-    size = min(block_size, count)
-    blocks = -(-count // size)
+    blocks = -(-count // min(block_size, count))
+    size = -(-count // blocks)
+    extra = blocks * size - count
 
     def pad(leaf: Array) -> Array:
-        index = jnp.arange(blocks * size)
-        leaf = leaf[jnp.where(index < count, index, 0)]
+        if extra:
+            copies = jnp.broadcast_to(leaf[:1], (extra, *leaf.shape[1:]))
+            leaf = jnp.concatenate([leaf, copies])
         return leaf.reshape(blocks, size, *leaf.shape[1:])
 
     def flatten(leaf: Array) -> Array:
