@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 STAGES = ("train", "publish", "audit", "report")
+ATTACKERS = ("long", "linear", "augmented", "mlp", "conv")  # see audit.references
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class ModelConfig:
     x_sigma: float = 0.1  # standard deviation of the Gaussian likelihood of numeric features
     label_weight: float = 1.0  # weight of the label's cross-entropy in the ELBO
     kl_weight: float = 1.0
+    prior: str = "gaussian"  # gaussian | brownian: law of codes, Riemannian Brownian motion
+    brownian_steps: int = 2  # brownian: steps of a published code, each m + 1 decoder passes
+    brownian_warmup: float = 0.3  # brownian: share of training in which the Gaussian law stands in
+    brownian_anchor: float = 0.1  # brownian: share of its unit that the metric has in any direction
+    precision_centres: int = 32  # brownian: bumps of the decoder's precision, k-means of the codes
     disc_hidden: tuple[int, ...] = (256, 256)
 
 
@@ -54,6 +60,8 @@ class LowerConfig:
     step_size: float = 0.15
     proximity: float = 10.0  # lambda for the least exposed record
     proximity_exposed: float = 0.5  # lambda for the most exposed record
+    strength: float = 1.0  # share of the lower level in use; 0 publishes as if there were none
+    steps: int = 1  # lower-level steps of a record in one bilevel step
     trust_radius: float = 1.5  # longest perturbation, in units of the prior
     temperature: float = 0.0  # Langevin noise shaped by the metric
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue
@@ -71,6 +79,10 @@ class TrainConfig:
     adversarial_weight: float = 0.1  # per unit of the ELBO's per-record sum
     perturbed_label_weight: float = 0.5
     r1_weight: float = 1.0
+    adversarial_loss: str = "nonsaturating"  # nonsaturating | hinge
+    diversity_weight: float = 0.0  # of the spread that published points lack
+    hypergradient: str = "first_order"  # first_order | unrolled | implicit
+    hypergradient_terms: int = 5  # implicit: terms of the Neumann series
     log_every: int = 25
     checkpoint_every: int = 500
 
@@ -86,6 +98,8 @@ class PublishConfig:
     rho_exposed: float = 0.3  # the same for the most exposed parent
     drift_steps: int = 2  # lower-level steps with the final decoder before publication
     curvature_probes: int = 8  # decoder passes per curvature in selection
+    label_spread: float = 0.0  # scale of the neighbourhood whose label is published; 0 = its own
+    label_probes: int = 16  # decoder passes per published label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,10 @@ class AuditConfig:
     steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
+    canaries: int = 0  # of each kind, in a game of its own that costs as much again; 0 = no
+    attackers: tuple[str, ...] = ("long", "linear", "augmented")  # further models, see ATTACKERS
+    flow_steps: int = 300  # of the flows that estimate densities; 0 = no such attack
+    adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -203,13 +221,17 @@ def _positive(config: Config) -> dict[str, float]:
         "model.channels": m.channels,
         "model.label_scale": m.label_scale,
         "model.x_sigma": m.x_sigma,
+        "model.brownian_steps": m.brownian_steps,
+        "model.precision_centres": m.precision_centres,
         "lower.scale": w.scale,
+        "lower.steps": w.steps,
         "lower.trust_radius": w.trust_radius,
         "lower.ridge": w.ridge,
         "train.steps": t.steps,
         "train.batch_size": t.batch_size,
         "train.learning_rate": t.learning_rate,
         "train.disc_learning_rate": t.disc_learning_rate,
+        "train.hypergradient_terms": t.hypergradient_terms,
         "train.log_every": t.log_every,
         "train.checkpoint_every": t.checkpoint_every,
         "publish.copies": p.copies,
@@ -235,19 +257,27 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "data.test_fraction": (config.data.test_fraction, 0.01, 0.9),
         "model.kl_weight": (config.model.kl_weight, 0, big),
         "model.label_weight": (config.model.label_weight, 0, big),
+        "model.brownian_warmup": (config.model.brownian_warmup, 0, 1),
+        "model.brownian_anchor": (config.model.brownian_anchor, 0, big),
         "lower.step_size": (w.step_size, 0, big),
         "lower.proximity": (w.proximity, 0, big),
         "lower.proximity_exposed": (w.proximity_exposed, 0, w.proximity),
         "lower.temperature": (w.temperature, 0, big),
         "lower.batch_fraction": (w.batch_fraction, 0, 1),
+        "lower.strength": (w.strength, 0, 1),
         "train.adversarial_weight": (t.adversarial_weight, 0, big),
         "train.perturbed_label_weight": (t.perturbed_label_weight, 0, big),
         "train.r1_weight": (t.r1_weight, 0, big),
+        "train.diversity_weight": (t.diversity_weight, 0, big),
         "publish.rho": (p.rho, 0, 1),
         "publish.rho_exposed": (p.rho_exposed, 0, p.rho),
         "publish.drift_steps": (p.drift_steps, 0, big),
+        "publish.label_spread": (p.label_spread, 0, big),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
+        "audit.canaries": (a.canaries, 0, big),
+        "audit.flow_steps": (a.flow_steps, 0, big),
+        "audit.adaptive_steps": (a.adaptive_steps, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }
@@ -259,6 +289,12 @@ def _choices(config: Config) -> dict[str, tuple[str, tuple[str, ...]]]:
         "data.source": (config.data.source, ("digits", "tfds", "npz", "images", "csv")),
         "data.duplicates": (config.data.duplicates, ("error", "drop")),
         "model.kind": (config.model.kind, ("mlp", "conv")),
+        "model.prior": (config.model.prior, ("gaussian", "brownian")),
+        "train.adversarial_loss": (config.train.adversarial_loss, ("nonsaturating", "hinge")),
+        "train.hypergradient": (
+            config.train.hypergradient,
+            ("first_order", "unrolled", "implicit"),
+        ),
         "publish.mode": (config.publish.mode, ("resampled", "aligned")),
         "audit.classifier": (config.audit.classifier, ("mlp", "conv")),
     }
@@ -285,6 +321,7 @@ def validate(config: Config) -> None:
     for name, value in (
         ("lower.num_probes", config.lower.num_probes),
         ("publish.curvature_probes", config.publish.curvature_probes),
+        ("publish.label_probes", config.publish.label_probes),
         ("audit.shadows", config.audit.shadows),
     ):
         if value < 2 or value % 2:
@@ -302,6 +339,11 @@ def validate(config: Config) -> None:
     ):
         if not widths or min(widths) < 1:
             raise ValueError(f"{name}={widths!r} must be one or more positive widths")
+    names = config.audit.attackers
+    if set(names) - set(ATTACKERS) or len(set(names)) != len(names):
+        raise ValueError(
+            f"audit.attackers={names!r} must be some of {', '.join(ATTACKERS)}, each once, or ()"
+        )
     unknown = [s for s in config.stages if s not in STAGES]
     if unknown or not config.stages:
         raise ValueError(f"stages={config.stages!r} must be some of {', '.join(STAGES)}")

@@ -77,6 +77,31 @@ def activate(space: JointSpace, heads: Array) -> Array:
     return joint_point(space, jnp.concatenate(parts), label)
 
 
+def likelihood_point(
+    space: JointSpace, heads: Array, *, x_sigma: float, label_weight: float
+) -> Array:
+    """The point `[D + C]` whose distances are those of the likelihoods that heads stand for.
+
+    Numeric features as they are; categorical ones as `2 x_sigma sqrt(p)`, and the label times the
+    root of its weight as well. The pullback metric of this map of a code is `x_sigma^2` times the
+    Fisher information of the decoder's likelihood, and squared distances are `2 x_sigma^2` times
+    divergences in nats, to leading order. (In a joint point the label's length is a choice.)
+
+    Source: Amari, Information Geometry and Its Applications, section 2.2.
+    """
+    root = lambda logits: 2.0 * x_sigma * jnp.exp(0.5 * jax.nn.log_softmax(logits))
+    parts = []
+    for block in space.blocks:
+        head = heads[block.start : block.stop]
+        if block.kind == "categorical":
+            parts.append(root(head))
+        else:
+            parts.append(jax.nn.sigmoid(head) if space.bounded else head)
+    label = root(heads[space.num_features :])
+    weight = jnp.sqrt(jnp.asarray(label_weight, label.dtype))
+    return jnp.concatenate([*parts, weight * label])
+
+
 def reconstruction_loss(
     space: JointSpace, heads: Array, x: Array, probs: Array, *, x_sigma: float, label_weight: float
 ) -> Array:

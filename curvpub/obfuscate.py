@@ -11,15 +11,23 @@ squared ambient lengths, so the Riemannian gradient step `-eta G^-1 grad` has no
 
 Why this curvature: pointwise curvature of a decoder does not predict exposure to membership
 inference; curvature at a finite scale, on the joint manifold, seen from the record, does.
+
+`riemannian_langevin` is the solver as an `(init, update)` pair, in the manner of optax'
+`GradientTransformation`; `descend` runs it. What it is told (`Settings`: strength, number of steps,
+step size, ...) is data, not Python: a sweep over any of it compiles once.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from curvpub import geometry
 from curvpub.types import Array, DecoderFn
+
+Scalar = Any
+"""A Python number, or a scalar array of a traced sweep."""
 
 
 class LowerInfo(NamedTuple):
@@ -28,6 +36,27 @@ class LowerInfo(NamedTuple):
     curvature: Array  # [] |h_s| at the code before the step, in ambient units
     step_length: Array  # [] Euclidean length of the step, in units of the prior
     stretch: Array  # [] mean eigenvalue of the metric, squared ambient over squared latent length
+
+
+class Settings(NamedTuple):
+    """How the lower level works, as data: numbers, or scalar arrays of a traced sweep."""
+
+    scale: Scalar  # s of the curvature, in units of the prior
+    step_size: Scalar  # eta, dimensionless
+    trust_radius: Scalar  # longest perturbation, in units of the prior
+    temperature: Scalar  # of the Langevin noise, squared ambient units; 0 for descent
+    ridge: Scalar  # regularisation of the metric, times its mean eigenvalue
+    proximity: Scalar  # lambda of the least exposed record
+    proximity_exposed: Scalar  # lambda of the most exposed record
+    strength: Scalar = 1.0  # share of the trust radius in use; 0 moves nothing
+    num_steps: Scalar = 1  # of `descend`, at most as many as it has keys
+
+
+class LowerLevel(NamedTuple):
+    """A solver of the lower problem of one record; the state is its perturbation `[m]`."""
+
+    init: Callable[[Array], Array]  # code [m] -> no perturbation [m]
+    update: Callable[..., tuple[Array, LowerInfo]]  # see `riemannian_langevin`
 
 
 def init_perturbation(num_records: int, latent_dim: int) -> Array:
@@ -60,7 +89,7 @@ def curvature(key: Array, fun: DecoderFn, code: Array, *, scale: float, num_prob
     return safe_norm(h)
 
 
-def proximity(rank: Array, *, least_exposed: float, most_exposed: float) -> Array:
+def proximity(rank: Array, *, least_exposed: Scalar, most_exposed: Scalar) -> Array:
     """Weight lambda of staying close: linear in the exposure rank in [0, 1].
 
     Args:
@@ -80,6 +109,7 @@ def objective(
     *,
     scale: float,
     num_probes: int,
+    surface: DecoderFn | None = None,
 ) -> tuple[Array, Array]:
     """The lower problem's value and the squared curvature inside it, squared ambient units.
 
@@ -91,11 +121,13 @@ def objective(
       proximity: lambda `[]`.
       scale: s.
       num_probes: decoder evaluations, even.
+      surface: map whose image the chord is taken in; the decoder by default.
     """
+    surface = fun if surface is None else surface
     moved = code + delta
     h = geometry.curvature_at_scale(key, fun, moved, scale=scale, num_probes=num_probes)
     squared = jnp.sum(jnp.square(h))
-    chord = jnp.sum(jnp.square(fun(moved) - fun(code)))
+    chord = jnp.sum(jnp.square(surface(moved) - surface(code)))
     return squared + 0.5 * proximity * chord, squared
 
 
@@ -106,12 +138,13 @@ def update(
     delta: Array,
     proximity: Array,
     *,
-    scale: float,
+    scale: Scalar,
     num_probes: int,
-    step_size: float,
-    trust_radius: float,
-    temperature: float,
-    ridge: float,
+    step_size: Scalar,
+    trust_radius: Scalar,
+    temperature: Scalar,
+    ridge: Scalar,
+    surface: DecoderFn | None = None,
 ) -> tuple[Array, LowerInfo]:
     """One Riemannian (Langevin) gradient step on the lower problem of one record.
 
@@ -131,22 +164,28 @@ def update(
       trust_radius: longest perturbation, in units of the prior.
       temperature: T, in squared ambient units; 0 for plain descent.
       ridge: regularisation of the metric, times its mean eigenvalue.
+      surface: map whose metric shapes steps and distance; the decoder by default.
 
     Returns:
       New perturbation `[m]` and what was seen.
     """
+    surface = fun if surface is None else surface
     key_probe, key_noise = jax.random.split(key)
     grad, squared = jax.grad(objective, argnums=3, has_aux=True)(
-        key_probe, fun, code, delta, proximity, scale=scale, num_probes=num_probes
+        key_probe, fun, code, delta, proximity, scale=scale, num_probes=num_probes, surface=surface
     )
-    metric = geometry.regularise_metric(geometry.pullback_metric(fun, code + delta), ridge)
+    metric = geometry.regularise_metric(geometry.pullback_metric(surface, code + delta), ridge)
     step = -step_size * geometry.metric_solve(metric, grad)
-    if temperature > 0.0:
+
+    def langevin(metric: Array) -> Array:
         noise = jax.random.normal(key_noise, delta.shape, delta.dtype)
         spread = jnp.sqrt(jnp.asarray(2.0 * step_size * temperature, delta.dtype))
-        step = step + spread * geometry.metric_inverse_root_apply(metric, noise)
+        return spread * geometry.metric_inverse_root_apply(metric, noise)
+
+    # A branch of the compiled program: without temperature no root is taken.
+    step = step + jax.lax.cond(temperature > 0.0, langevin, lambda _: jnp.zeros_like(delta), metric)
     step = clip_norm(step, 0.5 * trust_radius)
-    moved = geometry.retract(fun, code + delta, step, ridge=ridge)
+    moved = geometry.retract(surface, code + delta, step, ridge=ridge)
     proposal = clip_norm(moved - code, trust_radius)
     proposal = jnp.where(jnp.all(jnp.isfinite(proposal)), proposal, delta)
     info = LowerInfo(
@@ -157,6 +196,96 @@ def update(
     return proposal, info
 
 
+def riemannian_langevin(*, num_probes: int) -> LowerLevel:
+    """The lower level's solver as an `(init, update)` pair.
+
+    `update(key, fun, code, delta, rank, settings, surface=None) -> (delta, info)` is one step of
+    the module's `update` on the problem of a record whose exposure has `rank []`, the share of
+    records that are less exposed. Its trust radius is `settings.strength` times the given one.
+
+    Args:
+      num_probes: decoder evaluations of the curvature, even.
+    """
+
+    def update_fn(
+        key: Array,
+        fun: DecoderFn,
+        code: Array,
+        delta: Array,
+        rank: Array,
+        settings: Settings,
+        surface: DecoderFn | None = None,
+    ) -> tuple[Array, LowerInfo]:
+        settings = Settings(*(_number(v, delta.dtype) for v in settings))
+        weight = proximity(
+            rank,
+            least_exposed=settings.proximity,
+            most_exposed=settings.proximity_exposed,
+        )
+        return update(
+            key,
+            fun,
+            code,
+            delta,
+            weight,
+            scale=settings.scale,
+            num_probes=num_probes,
+            step_size=settings.step_size,
+            trust_radius=settings.strength * settings.trust_radius,
+            temperature=settings.temperature,
+            ridge=settings.ridge,
+            surface=surface,
+        )
+
+    return LowerLevel(jnp.zeros_like, update_fn)
+
+
+def descend(
+    keys: Array,
+    fun: DecoderFn,
+    code: Array,
+    delta: Array,
+    rank: Array,
+    settings: Settings,
+    *,
+    num_probes: int,
+    surface: DecoderFn | None = None,
+) -> tuple[Array, LowerInfo]:
+    """`settings.num_steps` steps, at most as many as there are keys.
+
+    Args:
+      keys: one for each step that could be taken, `[K]`.
+      fun: decoder.
+      code: `z [m]`.
+      delta: perturbation to start from `[m]`.
+      rank: of the record's exposure, in [0, 1] `[]`.
+      settings: the number of steps among them, as data.
+      num_probes: decoder evaluations, even.
+      surface: map whose metric shapes steps and distance; the decoder by default.
+
+    Returns:
+      New perturbation `[m]`, and what the last step saw (zeros without one).
+    """
+    level = riemannian_langevin(num_probes=num_probes)
+
+    def body(i: Array, carry: tuple[Array, LowerInfo]) -> tuple[Array, LowerInfo]:
+        return level.update(keys[i], fun, code, carry[0], rank, settings, surface)
+
+    zero = jnp.zeros((), delta.dtype)
+    start = (delta, LowerInfo(zero, zero, zero))
+    limit = settings.num_steps
+    if isinstance(limit, int):
+        count = min(limit, keys.shape[0])
+    else:
+        count = jnp.minimum(limit, keys.shape[0])
+    return jax.lax.fori_loop(0, count, body, start)
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    """Arrays in the code's precision; Python numbers have none of their own."""
+    return value if isinstance(value, int | float) else jnp.asarray(value, dtype)
+
+
 def safe_norm(v: Array) -> Array:
     """Euclidean norm with a zero gradient at zero instead of NaN."""
     squared = jnp.sum(jnp.square(v))
@@ -164,7 +293,7 @@ def safe_norm(v: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
-def clip_norm(v: Array, limit: float) -> Array:
+def clip_norm(v: Array, limit: Scalar) -> Array:
     """`v` shortened to Euclidean length `limit` where it is longer."""
     norm = safe_norm(v)
     return v * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))

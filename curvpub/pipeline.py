@@ -8,12 +8,19 @@ from absl import logging
 from curvpub import workspace
 from curvpub.config import STAGES, Config
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, publish, report, train
+from curvpub.stages import audit, canaries, publish, report, train
+
+
+def _audit(run: workspace.Run) -> None:
+    audit.audit(run)
+    if run.config.audit.canaries:
+        canaries.play(run)
+
 
 _STAGES = {
     "train": train.train,
     "publish": publish.publish,
-    "audit": audit.audit,
+    "audit": _audit,
     "report": report.report,
 }
 
@@ -37,6 +44,8 @@ def run_stages(config: Config, workdir: pathlib.Path) -> workspace.Run:
       OSError: a file cannot be read or written.
     """
     run = workspace.open_run(config, workdir)
+    if config.audit.canaries:
+        canaries.plant(run)  # what the data do not allow is refused before any work
     pool, test = run.dataset.pool, run.dataset.test
     logging.info(
         "%s: %d pool records (%d members are published), %d test records, on %s",

@@ -21,11 +21,22 @@ from curvpub.types import Dataset, Records
 
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
 # in the fingerprint itself.)
-_NOT_PUBLISHING = ("audit", "data", "main.py", "pipeline.py", "release", "stages", "standalone")
-# Code of the audit that turns a shadow's signals into figures, which every report does anew.
+_NOT_PUBLISHING = (
+    "audit",
+    "data",
+    "evaluate",
+    "main.py",
+    "pipeline.py",
+    "release",
+    "stages",
+    "standalone",
+)
+# Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
+# report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
 _FIGURES = (
-    "attacks.py", "likelihood.py", "matching.py", "resampling.py", "rmia.py", "roc.py",
-    "statistics.py", "summary.py",
+    "attacks.py", "bakeoff.py", "canaries.py", "combine.py", "epsilon.py", "leave_one_out.py",
+    "likelihood.py", "matching.py", "pooled.py", "resampling.py", "rmia.py", "roc.py",
+    "several.py", "statistics.py", "summary.py", "uncertainty.py", "worst_case.py",
 )  # fmt: skip
 _PACKAGE = pathlib.Path(__file__).parent
 
@@ -163,7 +174,7 @@ _FREE_TRAIN = ("log_every", "checkpoint_every")
 def audit_fingerprint(run: Run) -> str:
     """SHA-256 of what the audit depends on beyond the run's fingerprint."""
     settings = dataclasses.asdict(run.config.audit)
-    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr"):
+    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr", "canaries"):
         settings.pop(name)
     code = _code_digest(_PACKAGE / "audit", skip=_FIGURES)
     text = json.dumps([run.fingerprint, settings, code], sort_keys=True)

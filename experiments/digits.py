@@ -23,4 +23,6 @@ def get_config(size: str = "full"):
         config.train.steps = 100
         config.audit.shadows = 8
         config.audit.steps = 100
+        config.audit.flow_steps = 50
+        config.audit.adaptive_steps = 100
     return config

@@ -40,12 +40,24 @@ def make_records(schema: Schema, count: int, seed: int = 0) -> Records:
 
 
 def make_config(
-    *, kind: str = "mlp", lower: dict | None = None, train: dict | None = None, **publish
+    *,
+    kind: str = "mlp",
+    prior: str = "gaussian",
+    lower: dict | None = None,
+    train: dict | None = None,
+    **publish,
 ) -> Config:
     """Settings of a network that compiles and trains in seconds."""
     return Config(
         model=ModelConfig(
-            kind=kind, latent_dim=2, hidden=(16,), channels=4, label_scale=3.0, disc_hidden=(16,)
+            kind=kind,
+            prior=prior,
+            precision_centres=8,
+            latent_dim=2,
+            hidden=(16,),
+            channels=4,
+            label_scale=3.0,
+            disc_hidden=(16,),
         ),
         lower=LowerConfig(**{"num_probes": 2, "batch_fraction": 0.5, **(lower or {})}),
         train=TrainConfig(**{"steps": 6, "batch_size": 16, **(train or {})}),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 
-from curvpub import bilevel, obfuscate
+from curvpub import bilevel, lower, obfuscate, upper
 from curvpub.config import PublishConfig
 from curvpub.runtime import devices
 from curvpub.runtime.checkpoints import Checkpoints
@@ -86,6 +86,17 @@ def plain(state):
     return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
 
+def lower_step(problem, key, state, batch):
+    """The lower level with a Gaussian law of codes and the problem's own settings."""
+    return lower.lower_step(problem, key, state, batch, None, problem.settings())
+
+
+def generator_gradient(problem, key, params, state, batch, run=None):
+    """Gradient of the generator's loss, and its published pairs and metrics."""
+    gradient = jax.grad(upper.generator_loss, argnums=2, has_aux=True)
+    return gradient(problem, key, params, state, batch, None, run, problem.settings())
+
+
 def assert_same(a, b, **tolerance):
     if tolerance:
         chex.assert_trees_all_close(plain(a), plain(b), **tolerance)
@@ -98,17 +109,16 @@ def test_losses_and_lower_level_keep_strict_types(setup):
     state, problem = setup.fresh(), setup.problem
     batch = setup.take(state)
     with jax.numpy_dtype_promotion("strict"):
-        lower = jax.eval_shape(lambda s, b: bilevel._lower(problem, s.key, s, b), state, batch)
-        gradient = jax.grad(bilevel._generator_loss, argnums=2, has_aux=True)
-        upper = jax.eval_shape(
-            lambda s, b: gradient(problem, s.key, s.generator, s, b), state, batch
+        moved = jax.eval_shape(lambda s, b: lower_step(problem, s.key, s, b)[:3], state, batch)
+        generator = jax.eval_shape(
+            lambda s, b: generator_gradient(problem, s.key, s.generator, s, b), state, batch
         )
-        gradient = jax.grad(bilevel._discriminator_loss, argnums=1, has_aux=True)
+        gradient = jax.grad(upper.discriminator_loss, argnums=1, has_aux=True)
         fake = (batch.x, batch.probs)
         disc = jax.eval_shape(
             lambda s, b, f: gradient(problem, s.discriminator, b, f), state, batch, fake
         )
-    kinds = {leaf.dtype for leaf in jax.tree.leaves((lower, upper, disc))}
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((moved, generator, disc))}
     assert kinds == {jnp.dtype(jnp.float32)}
 
 
@@ -139,6 +149,19 @@ def test_jitted_equals_eager(setup, warm):
     state, metrics = setup.step(copy(warm), batch)
     assert_same(state, eager_state, **CLOSE)
     chex.assert_trees_all_close(metrics, eager_metrics, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_are_data(setup, warm):
+    """A sweep over strength compiles once, and the problem's own settings change nothing."""
+    batch = setup.take(warm)
+    step = bilevel.make_bilevel_step(setup.problem)
+    expected, _ = setup.step(copy(warm), batch)
+    for strength in (0.0, 0.5, 1.0):
+        settings = setup.problem.settings(strength=jnp.asarray(strength, jnp.float32))
+        state, metrics = step(copy(warm), batch, settings)
+        assert metrics["lower/perturbation"] <= strength * 1.5 * (1 + 1e-6)
+    assert step._cache_size() == 1
+    assert_same(state, expected, **CLOSE)
 
 
 def test_same_seed_gives_the_same_run_and_another_does_not(setup, warm):
@@ -248,10 +271,10 @@ def test_no_lower_level_at_fraction_zero():
 
 def test_lower_level_is_obfuscate_with_the_batchs_exposure(setup, warm):
     """The step's perturbations, recomputed record by record."""
-    problem, lower = setup.problem, setup.problem.lower
+    problem, options = setup.problem, setup.problem.lower
     batch = setup.take(warm)
     key = jax.random.key(9)
-    delta, table, _ = jax.jit(lambda s, b: bilevel._lower(problem, key, s, b))(warm, batch)
+    delta, table, _, _ = jax.jit(lambda s, b: lower_step(problem, key, s, b))(warm, batch)
     key_exposure, key_step = jax.random.split(key)
     count = 8
     fun = problem.generator.decoder_fn(warm.generator)
@@ -260,18 +283,19 @@ def test_lower_level_is_obfuscate_with_the_batchs_exposure(setup, warm):
         problem.generator.encode(warm.generator, batch.x[i], batch.probs[i])[0]
         for i in range(count)
     ]
-    scale = dict(scale=lower.scale, num_probes=lower.num_probes)
+    scale = dict(scale=options.scale, num_probes=options.num_probes)
     for i in range(count):
         record = jnp.concatenate([batch.x[i], problem.model.label_scale * batch.probs[i]])
         seen = obfuscate.exposure(keys_seen[i], fun, codes[i], record, **scale)
         np.testing.assert_allclose(table[batch.index[i]], seen, rtol=1e-4)
     for i in (0, 5):
         rank = np.mean(np.asarray(table) < np.asarray(table[batch.index[i]]))
-        weight = lower.proximity + (lower.proximity_exposed - lower.proximity) * rank
+        weight = options.proximity + (options.proximity_exposed - options.proximity) * rank
         before = warm.perturbation[batch.index[i]]
         moved, _ = obfuscate.update(
             keys_step[i], fun, codes[i], before, jnp.asarray(weight, jnp.float32),
-            **bilevel.update_options(lower),
+            step_size=options.step_size, trust_radius=options.trust_radius,
+            temperature=options.temperature, ridge=options.ridge, **scale,
         )  # fmt: skip
         np.testing.assert_allclose(delta[batch.index[i]], moved, rtol=1e-3, atol=1e-5)
 
@@ -285,21 +309,189 @@ def test_generator_is_not_trained_through_the_perturbed_codes(setup, warm):
         ),
     )
     batch = setup.take(warm)
-    gradient = jax.jit(
-        lambda p: jax.grad(bilevel._generator_loss, argnums=2, has_aux=True)(
-            only, warm.key, p, warm, batch
-        )[0]
-    )(warm.generator)
+    gradient = jax.jit(lambda p: generator_gradient(only, warm.key, p, warm, batch)[0])(
+        warm.generator
+    )
     size = lambda tree: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
     assert size(gradient["encoder"]) < 1e-6
     assert size(gradient["decoder"]) > 1e-4
+
+
+def with_hypergradient(problem, method, **lower_level):
+    train = dataclasses.replace(problem.train, hypergradient=method, hypergradient_terms=1)
+    options = dataclasses.replace(problem.lower, **lower_level)
+    return dataclasses.replace(problem, train=train, lower=options)
+
+
+@pytest.fixture(scope="module")
+def precise(setup, warm):
+    """A state and batch in float64, and a direction that moves the decoder alone."""
+    double = lambda tree: jax.tree.map(
+        lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, tree
+    )
+    state, batch = double(plain(warm)), double(setup.take(warm))
+    leaves, structure = jax.tree.flatten(state.generator["decoder"])
+    keys = jax.random.split(jax.random.key(21), len(leaves))
+    random = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+    direction = jax.tree.map(jnp.zeros_like, state.generator)
+    return state, batch, direction | {"decoder": jax.tree.unflatten(structure, random)}
+
+
+def test_unrolled_perturbations_follow_the_decoder(setup, precise):
+    """Their derivative against lower levels run with shifted decoders."""
+    problem = with_hypergradient(setup.problem, "unrolled", steps=2)
+    state, batch, direction = precise
+    key = jax.random.key(22)
+
+    @jax.jit
+    def after(shift):
+        params = jax.tree.map(lambda a, d: a + shift * d, state.generator, direction)
+        moved = dataclasses.replace(state, generator=params)
+        return lower_step(problem, key, moved, batch)[3].after
+
+    @jax.jit
+    def live(params):
+        run = lower_step(problem, key, state, batch)[3]
+        return lower.live_perturbation(problem, params, state, None, run, problem.settings())
+
+    value, slope = jax.jvp(live, (state.generator,), (direction,))
+    np.testing.assert_allclose(value, after(0.0), rtol=1e-9, atol=1e-12)
+    step = 1e-6
+    difference = (after(step) - after(-step)) / (2 * step)
+    assert np.abs(difference).max() > 1e-2
+    # Central differences of a step of 1e-6 in float64.
+    np.testing.assert_allclose(slope, difference, rtol=1e-4, atol=1e-6)
+
+
+def test_implicit_perturbations_are_fixed_points_of_the_last_step(setup, precise):
+    """With one term of the series, the derivative of one more step from where they are."""
+    state, batch, direction = precise
+    key = jax.random.key(23)
+
+    def live(method, params):
+        problem = with_hypergradient(setup.problem, method)
+        run = lower_step(problem, key, state, batch)[3]
+        run = run._replace(before=run.after)
+        return lower.live_perturbation(problem, params, state, None, run, problem.settings())
+
+    slopes = {}
+    for method in ("first_order", "implicit", "unrolled"):
+        one = jax.jit(lambda p, m=method: live(m, p))
+        value, slopes[method] = jax.jvp(one, (state.generator,), (direction,))
+        if method != "unrolled":
+            run = lower_step(setup.problem, key, state, batch)[3]
+            np.testing.assert_allclose(value, run.after, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(slopes["first_order"], 0.0)
+    np.testing.assert_allclose(slopes["implicit"], slopes["unrolled"], rtol=1e-6, atol=1e-9)
+    assert np.abs(slopes["implicit"]).max() > 1e-2
+
+
+def test_those_that_moved_stand_for_the_batch_in_the_hypergradient(setup, precise):
+    problem = with_hypergradient(setup.problem, "unrolled")
+    state, batch, direction = precise
+    settings = problem.settings()
+    table, _, _, run = lower_step(problem, jax.random.key(24), state, batch)
+    state = dataclasses.replace(state, perturbation=table)
+
+    def whole(params):
+        return upper._perturbations(problem, params, state, batch, None, run, settings)
+
+    def part(params):
+        return lower.live_perturbation(problem, params, state, None, run, settings)
+
+    value, slope = jax.jvp(jax.jit(whole), (state.generator,), (direction,))
+    np.testing.assert_array_equal(value, table[batch.index])
+    expected = jax.jvp(jax.jit(part), (state.generator,), (direction,))[1]
+    np.testing.assert_allclose(slope[:8], 2.0 * expected, rtol=1e-9)  # half of the batch moved
+    np.testing.assert_array_equal(slope[8:], 0.0)
+
+
+def test_a_hypergradient_reaches_the_decoder_and_not_the_encoder(setup, warm):
+    batch = setup.take(warm)
+    gradients = {}
+    for method in ("first_order", "unrolled"):
+        problem = with_hypergradient(setup.problem, method)
+
+        @jax.jit
+        def gradient(state, batch, problem=problem):
+            table, _, _, run = lower_step(problem, jax.random.key(25), state, batch)
+            state = dataclasses.replace(state, perturbation=table)
+            key = jax.random.key(26)
+            return generator_gradient(problem, key, state.generator, state, batch, run)[0]
+
+        gradients[method] = gradient(warm, batch)
+    first, full = gradients["first_order"], gradients["unrolled"]
+    chex.assert_trees_all_close(first["encoder"], full["encoder"], rtol=1e-4, atol=1e-4)
+    gap = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first["decoder"], full["decoder"])
+    assert max(jax.tree.leaves(gap)) > 1e-4
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "hinge"])
+def test_adversarial_terms_are_what_they_say(setup, warm, loss):
+    train = dataclasses.replace(setup.problem.train, adversarial_loss=loss)
+    problem = dataclasses.replace(setup.problem, train=train)
+    batch, gen = setup.take(warm), setup.problem.generator
+    _, (fake, metrics) = generator_gradient(problem, warm.key, warm.generator, warm, batch)
+    logits = lambda x, p: np.asarray(
+        jax.vmap(lambda x, p: gen.discriminate(warm.discriminator, x, p))(x, p), np.float64
+    )
+    forged, real = logits(*fake), logits(batch.x, batch.probs)
+    _, answer = upper.discriminator_loss(problem, warm.discriminator, batch, fake)
+    if loss == "hinge":
+        expected = -forged.mean(), np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + forged).mean()
+    else:
+        soft = lambda a: np.log1p(np.exp(a))
+        expected = soft(-forged).mean(), soft(-real).mean() + soft(forged).mean()
+    np.testing.assert_allclose(metrics["generator/adversarial"], expected[0], rtol=1e-4)
+    np.testing.assert_allclose(answer["discriminator/loss"], expected[1], rtol=1e-4)
+
+
+def test_diversity_is_the_lost_spread_and_enters_with_its_weight(setup, warm):
+    batch, problem = setup.take(warm), setup.problem
+    gradient, (fake, metrics) = generator_gradient(problem, warm.key, warm.generator, warm, batch)
+    scale = problem.model.label_scale
+    points = [np.concatenate([x, scale * np.asarray(p)], axis=1) for x, p in (
+        fake, (batch.x, batch.probs)
+    )]  # fmt: skip
+    ours, real = (np.square(p - p.mean(axis=0)).sum() for p in points)
+    expected = max(0.0, np.log(real) - np.log(ours)) ** 2
+    np.testing.assert_allclose(metrics["generator/diversity"], expected, rtol=1e-4)
+    train = dataclasses.replace(problem.train, diversity_weight=3.0)
+    weighted, (_, with_it) = generator_gradient(
+        dataclasses.replace(problem, train=train), warm.key, warm.generator, warm, batch
+    )
+    np.testing.assert_allclose(
+        with_it["generator/loss"], metrics["generator/loss"] + 3.0 * expected, rtol=1e-5
+    )
+    assert upper._lost_spread(jnp.eye(4), 0.5 * jnp.eye(4)) == 0.0  # more spread is not charged
+    moved = [float(jnp.abs(a - b).max()) for a, b in zip(
+        jax.tree.leaves(gradient["decoder"]), jax.tree.leaves(weighted["decoder"]), strict=True
+    )]  # fmt: skip
+    assert (max(moved) > 1e-5) == (expected > 0)
+
+
+def test_riemannian_autoencoder_trains_after_its_warm_up():
+    setup = make_setup(IMAGE, prior="brownian", train={"steps": 60, "learning_rate": 3e-3})
+    state, early = setup.run(setup.fresh(), 18)  # the share 0.3 of 60
+    np.testing.assert_array_equal(state.generator["prior"]["mean"], 0.0)
+    assert state.generator["prior"]["log_time"] == 0.0
+    state, late = setup.run(state, 42)
+    assert setup.step._cache_size() == 1
+    assert np.abs(state.generator["prior"]["mean"]).max() > 1e-3
+    assert abs(state.generator["prior"]["log_time"]) > 1e-3
+    for part, share in ((early, 0.9), (late, 0.7)):  # the laws differ, and so do their losses
+        loss = np.asarray([m["generator/loss"] for m in part])
+        assert np.isfinite(loss).all()
+        assert loss[-8:].mean() < share * loss[:8].mean()
+    for metrics in late:
+        assert all(np.isfinite(v) for v in metrics.values())
 
 
 def test_penalty_is_the_squared_slope_at_real_pairs(setup, warm):
     """R1 against finite differences of the discriminator, feature by feature."""
     batch = setup.take(warm)
     fake = (batch.x, batch.probs)
-    _, metrics = bilevel._discriminator_loss(setup.problem, warm.discriminator, batch, fake)
+    _, metrics = upper.discriminator_loss(setup.problem, warm.discriminator, batch, fake)
     params = jax.tree.map(lambda a: a.astype(jnp.float64), warm.discriminator)
     gen, part = setup.problem.generator, 16 // 4
     x, probs = batch.x[:part].astype(jnp.float64), batch.probs[:part].astype(jnp.float64)

@@ -15,18 +15,27 @@ ARROWS = {
     "runtime": set(),
     "geometry": {"types"},
     "blocks": {"types"},
+    "hypergradient": {"types"},
+    "precision": {"types"},
+    "brownian": {"geometry", "types"},
     "features": {"types"},
     "data": {"config", "types"},
     "joint": {"features", "types"},
     "models": {"joint", "types"},
-    "rvae": {"geometry", "joint", "types"},
+    "rvae": {"brownian", "geometry", "joint", "precision", "types"},
     "obfuscate": {"geometry", "types"},
-    "bilevel": {"config", "joint", "models", "obfuscate", "rvae", "types"},
+    "problem": {"brownian", "config", "models", "obfuscate", "rvae", "types"},
+    "lower": {"hypergradient", "joint", "obfuscate", "problem", "rvae", "types"},
+    "upper": {"joint", "lower", "obfuscate", "problem", "rvae", "types"},
+    "bilevel": {"lower", "obfuscate", "problem", "types", "upper"},
     "publishers": {
         "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",
-        "types",
+        "rvae", "types",
     },
-    "audit": {"blocks", "features", "joint", "models", "types"},
+    "audit": {
+        "blocks", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
+    },
+    "evaluate": {"audit", "blocks", "features", "models", "types"},
     "release": {"runtime", "types"},
     "standalone": {
         "audit", "config", "data", "features", "models", "release", "runtime", "types",
@@ -46,8 +55,8 @@ EXCEPTIONS = {"audit.__main__": {"standalone"}}
 
 # Libraries that only some modules may import: prefix of the library -> parts or modules.
 KEEPERS = {
-    # audit.observers: a type hint for the attacker's model, nothing that it builds or calls.
-    "flax": ("models", "audit.observers"),
+    # audit: a type hint for the attacker's model, nothing that it builds or calls.
+    "flax": ("models", "audit.classifier_observer", "audit.observers"),
     "orbax": ("runtime.checkpoints",),
     "ml_collections": ("config", "main"),
     "matplotlib": ("release",),

@@ -123,3 +123,26 @@ def test_drawn_images_are_their_mean():
     point = joint.activate(space, random_heads(space, jnp.float32))
     x = joint.draw_observation(jax.random.key(0), space, point, x_sigma=0.5)
     np.testing.assert_array_equal(x, point[: space.num_features])
+
+
+def test_likelihood_points_measure_divergences_of_the_likelihood(space):
+    """Squared distance over 2 sigma^2 is the Kullback-Leibler divergence, to leading order."""
+    sigma, weight = 0.3, 2.5
+    heads = random_heads(space, jnp.float64)
+    near = heads + 1e-4 * random_heads(space, jnp.float64, seed=1)
+    point = lambda h: np.asarray(
+        joint.likelihood_point(space, h, x_sigma=sigma, label_weight=weight)
+    )
+    found = np.sum((point(near) - point(heads)) ** 2) / (2 * sigma**2)
+    a, b = (np.asarray(h) for h in (heads, near))
+    relative = lambda p, q: np.sum(p * np.log(p / q))
+    total = weight * relative(*(special.softmax(h[space.num_features :]) for h in (a, b)))
+    for block in space.blocks:
+        p, q = a[block.start : block.stop], b[block.start : block.stop]
+        if block.kind == "categorical":
+            total += relative(special.softmax(p), special.softmax(q))
+        else:
+            mean = special.expit if space.bounded else (lambda h: h)
+            total += np.sum((mean(p) - mean(q)) ** 2) / (2 * sigma**2)
+    np.testing.assert_allclose(found, total, rtol=1e-3)  # the next order in a step of 1e-4
+    assert point(heads).shape == (space.dim,)

@@ -140,3 +140,17 @@ def test_classifier_gives_logits(kind):
     x = jnp.ones((64,), jnp.float32)
     logits, _ = jax.jit(classifier.init_with_output)(jax.random.key(0), x)
     assert logits.shape == (3,)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_a_learned_prior_has_parameters_and_posteriors_one_spread(kind):
+    generator = models.make_generator(RECTANGLE, kind=kind, prior="brownian", **SETTINGS)
+    params, _ = jax.jit(generator.init)(jax.random.key(0))
+    assert params["prior"]["mean"].shape == (3,)
+    assert params["prior"]["log_time"].shape == ()
+    x = jnp.full((generator.space.num_features,), 0.5, jnp.float32)
+    mean, spread = generator.encode(params, x, jnp.eye(3, dtype=jnp.float32)[0])
+    assert mean.shape == (3,)
+    assert spread.shape == (1,)
+    point = generator.likelihood_fn(params, x_sigma=0.1, label_weight=1.0)(mean)
+    assert point.shape == (generator.space.dim,)

@@ -271,3 +271,103 @@ def test_options_of_a_batch_are_one_program():
         chex.assert_trees_all_close(
             jax.tree.map(lambda a, row=row: a[row], together), one(keys[row], z[row]), rtol=1e-9
         )
+
+
+SETTINGS = obfuscate.Settings(
+    scale=0.5,
+    step_size=0.1,
+    trust_radius=1.5,
+    temperature=0.0,
+    ridge=1e-3,
+    proximity=4.0,
+    proximity_exposed=1.0,
+)
+
+
+def run(settings, keys, z, delta, rank):
+    return obfuscate.descend(keys, curved, z, delta, rank, settings, num_probes=8)
+
+
+def test_pair_is_the_step_at_the_proximity_of_the_rank():
+    level = obfuscate.riemannian_langevin(num_probes=8)
+    key, z, rank = jax.random.key(12), codes(1)[0], jnp.asarray(0.25)
+    start = level.init(z)
+    np.testing.assert_array_equal(start, np.zeros(M))
+    ours, info = level.update(key, curved, z, start, rank, SETTINGS)
+    theirs, expected = obfuscate.update(key, curved, z, start, jnp.asarray(3.25), **STEP)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    chex.assert_trees_all_close(info, expected, rtol=1e-12)
+
+
+def test_strength_is_a_share_of_the_trust_radius():
+    """One step without the bound, cut to it."""
+    level = obfuscate.riemannian_langevin(num_probes=8)
+    key, z, rank = jax.random.key(12), codes(1)[0], jnp.asarray(0.5)
+    far = SETTINGS._replace(step_size=50.0)
+    for strength in (0.1, 0.6):
+        moved, _ = level.update(key, curved, z, jnp.zeros(M), rank, far._replace(strength=strength))
+        assert np.linalg.norm(moved) <= strength * 1.5 * (1 + 1e-12)
+        assert np.linalg.norm(moved) > 0.3 * strength * 1.5
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_strength_zero_moves_nothing_at_all(temperature):
+    keys = jax.random.split(jax.random.key(13), 3)
+    settings = SETTINGS._replace(strength=0.0, num_steps=3, temperature=temperature)
+    delta, info = run(settings, keys, codes(1)[0], jnp.zeros(M), jnp.asarray(0.5))
+    np.testing.assert_array_equal(delta, 0.0)
+    assert info.step_length == 0.0
+
+
+def test_descend_takes_as_many_steps_as_told_and_as_it_has_keys_for():
+    keys, z, rank = jax.random.split(jax.random.key(14), 4), codes(1)[0], jnp.asarray(0.5)
+    level, by_hand = obfuscate.riemannian_langevin(num_probes=8), [jnp.zeros(M)]
+    for key in keys:
+        by_hand.append(level.update(key, curved, z, by_hand[-1], rank, SETTINGS)[0])
+    told_to = jax.jit(lambda n: run(SETTINGS._replace(num_steps=n), keys, z, jnp.zeros(M), rank)[0])
+    for told, done in ((0, 0), (1, 1), (3, 3), (9, 4)):
+        delta = told_to(jnp.asarray(told))
+        np.testing.assert_allclose(delta, by_hand[done], rtol=1e-9, atol=1e-12)
+
+
+def test_a_sweep_over_any_setting_compiles_once():
+    """Number of steps and strength are data, and so is everything else."""
+    keys, z, rank = jax.random.split(jax.random.key(15), 6), codes(1)[0], jnp.asarray(0.5)
+    jitted = jax.jit(run)
+    seen = set()
+    for change in (
+        {"strength": 0.0}, {"strength": 0.3}, {"strength": 1.0}, {"num_steps": 0},
+        {"num_steps": 6}, {"temperature": 0.2}, {"step_size": 0.02}, {"scale": 0.2},
+        {"trust_radius": 0.1}, {"ridge": 0.1}, {"proximity": 8.0}, {"proximity_exposed": 0.0},
+    ):  # fmt: skip
+        settings = SETTINGS._replace(num_steps=3)._replace(**change)
+        traced = obfuscate.Settings(
+            *(jnp.asarray(v, jnp.int32 if isinstance(v, int) else jnp.float32) for v in settings)
+        )
+        delta, _ = jitted(traced, keys, z, jnp.zeros(M), rank)
+        if change in ({"strength": 1.0}, {"temperature": 0.2}):
+            plain, _ = run(settings, keys, z, jnp.zeros(M), rank)
+            # Settings in float32, everything else in float64.
+            np.testing.assert_allclose(delta, plain, rtol=1e-5, atol=1e-7)
+        seen.add(tuple(np.round(np.asarray(delta), 12)))
+    assert jitted._cache_size() == 1
+    # Neither strength 0 nor no steps move; strengths that don't bind are alike.
+    assert len(seen) >= 9
+
+
+def test_a_surface_shapes_steps_and_distance_but_not_curvature():
+    """A surface that stretches one direction holds codes back in it."""
+    z, delta = codes(1)[0], 0.2 * codes(1, seed=2)[0]
+    stretched = lambda z: curved(z * jnp.asarray([10.0, 1.0, 1.0]))
+    value, squared = obfuscate.objective(
+        jax.random.key(0), curved, z, delta, jnp.asarray(4.0), surface=stretched, **CURVE
+    )
+    bend = obfuscate.curvature(jax.random.key(0), curved, z + delta, **CURVE)
+    np.testing.assert_allclose(squared, bend**2, rtol=1e-12)
+    chord = np.linalg.norm(stretched(z + delta) - stretched(z))
+    np.testing.assert_allclose(value, bend**2 + 2.0 * chord**2, rtol=1e-12)
+    options = STEP | {"step_size": 1e-3}
+    step = lambda surface: obfuscate.update(
+        jax.random.key(0), curved, z, jnp.zeros(M), jnp.asarray(0.0), surface=surface, **options
+    )[0]
+    assert abs(step(stretched)[0]) < 0.2 * abs(step(None)[0])

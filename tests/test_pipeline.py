@@ -16,12 +16,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from curvpub import config as config_lib
 from curvpub import pipeline, workspace
+from curvpub.audit import complementary_pairs, exposure
 from curvpub.release import bundle
 from curvpub.runtime import files
-from curvpub.stages import audit, train
+from curvpub.stages import audit, canaries, free_scores, publish, train, worst_case
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -41,7 +43,14 @@ def settings(**changes) -> config_lib.Config:
             "log_every": 30,
             "checkpoint_every": 30,
         },
-        audit={"shadows": 8, "hidden": (32,), "steps": 100, "bootstrap": 50},
+        audit={
+            "shadows": 8,
+            "hidden": (32,),
+            "steps": 100,
+            "bootstrap": 50,
+            "flow_steps": 20,
+            "adaptive_steps": 40,
+        },
     )
     for name, value in changes.items():
         section, _, field = name.rpartition("__")
@@ -108,6 +117,45 @@ def test_the_release_says_nothing_per_record(done):
     assert max(lists) < min(len(done.members), len(done.dataset.test))
     assert "records.csv" not in content(done.release)
     assert len((done.private / "records.csv").read_text().splitlines()) == 1 + len(done.members)
+
+
+def test_single_records_and_scores_are_the_owners_alone(done):
+    frame = pd.read_csv(done.private / "records.csv")
+    for name in ("raw", "published", "change"):
+        value, low, high = (frame[f"exposure_{name}{end}"] for end in ("", "_low", "_high"))
+        assert ((low < value) & (value < high)).all()
+    np.testing.assert_allclose(
+        frame["exposure_change"], frame["exposure_published"] - frame["exposure_raw"], atol=1e-9
+    )
+    assert frame["exposure_raw"].is_monotonic_decreasing
+    pages = {f: (getattr(done, f) / "report.html").read_text() for f in ("private", "release")}
+    assert "Which score finds exposed records?" in pages["private"]
+    assert "picked by their exposure" in pages["private"]
+    public = pages["release"] + (done.release / "audit.json").read_text()
+    public += (done.release / "release.json").read_text()
+    for word in ("Which score", "bakeoff", "spearman", "exposure_", "neighbours with another"):
+        assert word not in public
+
+
+def test_scores_without_shadows_are_compared_over_the_members(done):
+    rows = json.loads((done.private / "results.json").read_text())["bakeoff"]
+    found = {(r["publisher"], r["score"]): r for r in rows}
+    assert set(found) == {(p, s) for p in ("raw", "published") for s in free_scores.TITLES}
+    for row in rows:
+        assert row["spearman_low"] <= row["spearman"] <= row["spearman_high"]
+        assert [c["count"] for c in row["precision"]] == [10, 20]  # 5% and 10% of 200 members
+        assert 0 <= row["ceiling"] <= 1
+    # What the scores are, record by record: the members' rows of the target's signals.
+    observed = audit.load_observed(done, "raw")
+    info = publish.load_published(done)[1]
+    scores = audit.load_scores(done, observed, info)
+    assert {len(v) for v in scores.values()} == {200}
+    rows = np.flatnonzero(done.member)
+    np.testing.assert_array_equal(scores["loss"], -observed.target["confidence"][rows])
+    value = exposure(observed.shadows["confidence"], audit.design(done))[rows]
+    for name, score in scores.items():
+        expected = stats.spearmanr(score, value)[0]
+        assert found["raw", name]["spearman"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_figures_are_sane(done):
@@ -280,3 +328,65 @@ def test_the_command_line_answers_mistakes_in_a_sentence(flags, message, tmp_pat
     assert re.search(message, result.stderr + result.stdout), result.stderr
     assert "Traceback" not in result.stderr or "parsing config file" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_canaries_have_a_game_apart(done):
+    """The usual game stays as it is, and a game with other canaries is another one."""
+    run = dataclasses.replace(done, config=settings(audit__canaries=10))
+    assert workspace.audit_fingerprint(run) == workspace.audit_fingerprint(done)
+    before = content(done.state_folder)
+    canaries.play(run)
+    after = content(done.state_folder)
+    assert all(after[n] == h for n, h in before.items() if "timings" not in n)
+    new = sorted(set(after) - set(before))
+    assert len(new) == 2 * 8
+    assert all(re.search(r"/canaries-\w{12}/(raw|published)/shadow-", n) for n in new)
+    lost = done.state_folder / new[5]
+    lost.unlink()
+    fprs = (0.01,)
+    with pytest.raises(ValueError, match=r"1 of 8 shadows are missing .* run the stage 'audit'"):
+        canaries.figures(run, fprs)
+    canaries.play(run)
+    assert content(done.state_folder)[new[5]] == after[new[5]]
+    found = canaries.figures(run, fprs)
+    assert found["count"] == 10
+    rows = {(r["publisher"], r["attack"], r["scope"]): r for r in found["attacks"]}
+    scopes = {"mislabelled", "blank", "out_of_distribution", "duplicated", "natural"}
+    assert {scope for _, _, scope in rows} == scopes
+    assert rows["raw", "nearest_calibrated", "duplicated"]["auc"] == 1.0
+    strict, loose = rows["raw", "nearest_calibrated", "mislabelled"]["points"]
+    assert (strict["fpr"], strict["tpr"], strict["nonmembers"]) == (0.01, None, 40)
+    assert (loose["fpr"], loose["tpr"]) == (0.1, None)  # 4 of 40
+    assert rows["raw", "nearest_calibrated", "natural"]["points"][0]["nonmembers"] == 4 * 350
+    json.dumps(found, allow_nan=False)
+    more = dataclasses.replace(run, config=settings(audit__canaries=11))
+    with pytest.raises(ValueError, match="8 of 8 shadows are missing"):
+        canaries.figures(more, fprs)
+    assert canaries.figures(done, fprs) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(9, "audit.canaries=9 must be 0 or at least 10"), (17, r"between 1 and 16: .* a pool of 400")],
+)
+def test_unfit_canaries_are_refused_before_any_work(count, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        pipeline.run_stages(settings(audit__canaries=count), tmp_path)
+    assert not list(tmp_path.rglob("*.npz"))
+    assert not (tmp_path / "release").exists()
+
+
+def test_the_worst_case_needs_shadows(done):
+    rng = np.random.default_rng(0)
+    member = complementary_pairs(rng, num_shadows=16, num_records=400)
+    signals = {"raw": {"distance": 1.0 - member + rng.random(member.shape) / 2}}
+    found = worst_case.most_exposed(done, signals, member, (0.05, 0.01))
+    assert (found["records"], found["share"]) == (20, 0.05)
+    attacks = {r["attack"]: r for r in found["attacks"]}
+    assert set(attacks) == {"nearest", "nearest_calibrated"}
+    assert all(r["auc"] == 1.0 and r["auc_low"] > 0.8 for r in attacks.values())
+    first, second, loose = attacks["nearest"]["points"]
+    assert (first["tpr"], first["nonmembers"], second["tpr"]) == (1.0, 160, None)
+    assert (loose["fpr"], loose["tpr"]) == (0.1, 1.0)
+    few = {"raw": {"distance": signals["raw"]["distance"][:12]}}
+    assert worst_case.most_exposed(done, few, member[:12], (0.05,)) is None

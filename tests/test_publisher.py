@@ -9,7 +9,7 @@ import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 from scipy import stats
 
-from curvpub import bilevel, features, joint, obfuscate, publishers
+from curvpub import bilevel, features, joint, obfuscate, publishers, rvae
 from curvpub.publishers import RawPublisher, rank_within_class
 from curvpub.types import Records
 
@@ -19,6 +19,7 @@ KINDS = {
     "conv": (IMAGE, {"mode": "aligned", "kind": "conv"}),
     "table": (TABLE, {"mode": "resampled"}),
     "aligned_table": (TABLE, {"mode": "aligned"}),
+    "brownian": (IMAGE, {"mode": "resampled", "prior": "brownian"}),
 }
 
 
@@ -104,9 +105,10 @@ def test_no_private_record_is_published(case):
     assert not private & published
 
 
-def test_vmap_over_keys_and_records_equals_separate_runs():
+@pytest.mark.parametrize("prior", ["gaussian", "brownian"])
+def test_vmap_over_keys_and_records_equals_separate_runs(prior):
     """As the audit runs shadows; without selection, where a rounding could swap two records."""
-    publisher = small_publisher(IMAGE, train={"steps": 4}, oversample=1)
+    publisher = small_publisher(IMAGE, train={"steps": 4}, oversample=1, prior=prior)
     keys = jax.random.split(jax.random.key(3), 2)
     sets = [make_records(IMAGE, COUNT, seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *sets)
@@ -211,7 +213,9 @@ def test_last_steps_move_each_record_by_its_own_exposure(trained):
         code, _ = gen.encode(state.generator, prepared.x[row], prepared.probs[row])
         delta, _ = obfuscate.update(
             jax.random.split(keys[row], 1)[0], fun, code, state.perturbation[row],
-            jnp.asarray(weight, jnp.float32), **bilevel.update_options(lower),
+            jnp.asarray(weight, jnp.float32), scale=lower.scale, num_probes=lower.num_probes,
+            step_size=lower.step_size, trust_radius=lower.trust_radius,
+            temperature=lower.temperature, ridge=lower.ridge,
         )  # fmt: skip
         expected = jnp.linalg.norm(delta)
         np.testing.assert_allclose(info.perturbation[row], expected, rtol=2e-3, atol=1e-6)
@@ -247,7 +251,9 @@ def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
     publisher = with_publish(publisher, rho=rho, rho_exposed=0.5 * rho, oversample=1, copies=3.0)
     codes = jax.random.normal(jax.random.key(8), (1000, 2), jnp.float32)
     rank = jnp.linspace(0.0, 1.0, 1000, dtype=jnp.float32)
-    drawn, _, source = jax.jit(publisher._resample)(jax.random.key(9), state, codes, rank)
+    drawn, _, source = jax.jit(
+        lambda k, s, c, r: publisher._resample(k, s, rvae.GaussianLaw(), c, r, 1.0)
+    )(jax.random.key(9), state, codes, rank)
     assert drawn.shape == (3000, 2)
     for column in np.asarray(drawn).T:
         assert stats.kstest(column, "norm").pvalue > 1e-3
@@ -255,6 +261,84 @@ def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
     share = rho * (1.0 - 0.5 * np.asarray(rank)[np.asarray(source)])
     slope = (np.asarray(drawn) * parent).sum() / (parent**2).sum()
     assert abs(slope - share.mean()) < 5 / np.sqrt(6000)
+
+
+def test_strength_zero_aligned_is_plain_reconstruction(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=2)
+    call = jax.jit(publisher.publish)
+    release, info = call(jax.random.key(14), state, prepared, publisher.settings(0.0))
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    gen = publisher.problem.generator
+
+    @jax.jit
+    @jax.vmap
+    def reconstruct(x, probs):
+        code, _ = gen.encode(state.generator, x, probs)
+        return joint.split_point(gen.space, gen.decoder_fn(state.generator)(code))
+
+    x, probs = reconstruct(prepared.x, prepared.probs)
+    expected = features.decode_features(IMAGE, prepared.stats, x)
+    np.testing.assert_allclose(release.x, expected, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, probs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_strength_zero_resampled_is_plain_sampling(trained, rho):
+    """Around unmoved codes at one rho for all: at 0 the prior, whatever exposure says."""
+    publisher, state, prepared = trained
+    at = with_publish(publisher, rho=rho, rho_exposed=0.0, oversample=1)
+    off = with_publish(publisher, rho=rho, rho_exposed=rho, oversample=1, drift_steps=0)
+    still = dataclasses.replace(state, perturbation=jnp.zeros_like(state.perturbation))
+    release, info = jax.jit(at.publish)(jax.random.key(15), state, prepared, at.settings(0.0))
+    plain, _ = jax.jit(off.publish)(jax.random.key(15), still, prepared)
+    np.testing.assert_array_equal(info.perturbation, 0.0)
+    np.testing.assert_allclose(release.x, plain.x, atol=1.01 / 255)
+    np.testing.assert_allclose(release.y, plain.y, rtol=1e-4, atol=1e-6)
+
+
+def test_strength_zero_selects_without_regard_to_curvature(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=20.0, oversample=2, rho=0.0, rho_exposed=0.0)
+    call = jax.jit(publisher.publish)
+    plain, chosen = (
+        np.asarray(call(jax.random.key(16), state, prepared, publisher.settings(s))[1][2])
+        for s in (jnp.float32(0.0), jnp.float32(1.0))
+    )
+    everything = with_publish(publisher, copies=40.0, oversample=1)
+    _, info = jax.jit(everything.publish)(jax.random.key(17), state, prepared)
+    drawn = np.asarray(info.curvature_after)
+    assert len(plain) == len(chosen) == len(drawn) / 2 == 800
+    assert stats.ks_2samp(plain, drawn).pvalue > 1e-3
+    assert stats.ks_2samp(chosen, drawn).pvalue < 1e-6
+
+
+def test_a_sweep_over_strength_and_steps_compiles_once(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, mode="aligned", drift_steps=4)
+    call = jax.jit(publisher.publish)
+    length = []
+    for strength, steps in ((0.0, 4), (0.3, 0), (0.3, 4), (1.0, 4)):
+        settings = publisher.settings(jnp.asarray(strength, jnp.float32))
+        settings = settings._replace(num_steps=jnp.asarray(steps, jnp.int32))
+        _, info = call(jax.random.key(18), state, prepared, settings)
+        length.append(float(jnp.mean(info.perturbation)))
+    assert call._cache_size() == 1
+    assert length[0] == 0.0 < length[1] != length[2] < length[3]
+    _, default = jax.jit(publisher.publish)(jax.random.key(18), state, prepared)
+    np.testing.assert_allclose(np.mean(default.perturbation), length[3], rtol=1e-5)
+
+
+def test_the_whole_publisher_takes_its_strength_as_data():
+    """As a frontier runs it: training and publication at several strengths, one program."""
+    publisher = small_publisher(IMAGE, train={"steps": 4})
+    records = make_records(IMAGE, COUNT)
+    call = jax.jit(publisher)
+    sweep = [call(jax.random.key(1), records, jnp.asarray(s, jnp.float32)) for s in (0.0, 1.0)]
+    assert call._cache_size() == 1
+    assert not np.array_equal(sweep[0].x, sweep[1].x)
+    default = jax.jit(publisher)(jax.random.key(1), records)
+    assert (np.abs(default.x - sweep[1].x) <= 1.01 / 255).mean() > 0.95
 
 
 def test_every_parent_is_drawn_equally_often_and_in_no_order(trained):
@@ -326,3 +410,39 @@ def test_raw_publisher_publishes_the_records():
     np.testing.assert_array_equal(release.x, records.x)
     np.testing.assert_array_equal(release.y, np.eye(3)[np.asarray(records.y)])
     assert release.y.dtype == jnp.float32
+
+
+def test_published_labels_are_those_of_the_neighbourhood(trained):
+    """An average over Gaussian neighbours of every code, far more than the publisher probes."""
+    publisher, state, prepared = trained
+    settings = {"mode": "aligned", "label_spread": 4.0, "label_probes": 512, "drift_steps": 0}
+    there = with_publish(publisher, **settings)
+    release, _ = jax.jit(there.publish)(jax.random.key(5), state, prepared)
+    own, _ = jax.jit(with_publish(there, label_spread=0.0).publish)(
+        jax.random.key(5), state, prepared
+    )
+    gen = publisher.problem.generator
+    encode = lambda x, p: gen.encode(state.generator, x, p)[0]
+    codes = jax.vmap(encode)(prepared.x, prepared.probs) + state.perturbation
+    noise = np.random.default_rng(0).normal(size=(20_000, codes.shape[1])).astype(np.float32)
+    label = lambda z: jax.nn.softmax(gen.decode_heads(state.generator, z)[gen.space.num_features :])
+    found = [np.asarray(jax.vmap(label)(z[None] + 4.0 * noise)) for z in codes[:12]]
+    expected = np.stack([f.mean(axis=0) for f in found])
+    # Four standard errors of 512 probes; antithetic pairs have less.
+    error = 4 * np.stack([f.std(axis=0) for f in found]) / 512**0.5 + 1e-5
+    assert (np.abs(release.y[:12] - expected) < error).all()
+    assert np.mean(np.abs(own.y[:12] - expected) > error) > 0.3
+    np.testing.assert_allclose(own.y, jax.vmap(label)(codes), atol=1e-5)
+    np.testing.assert_array_equal(release.x, own.x)
+    np.testing.assert_allclose(release.y.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_strength_zero_publishes_own_labels(trained):
+    publisher, state, prepared = trained
+    spread = with_publish(publisher, label_spread=0.7)
+    none = spread.settings(strength=0.0)
+    release, _ = jax.jit(spread.publish)(jax.random.key(6), state, prepared, none)
+    plain = with_publish(publisher, label_spread=0.0)
+    own, _ = jax.jit(plain.publish)(jax.random.key(6), state, prepared, none)
+    np.testing.assert_array_equal(release.x, own.x)
+    np.testing.assert_allclose(release.y, own.y, atol=1e-6)  # a mean of equal numbers

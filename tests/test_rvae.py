@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from curvpub import joint, rvae
+from curvpub import brownian, joint, precision, rvae
 from curvpub.features import FeatureBlock
 
 
@@ -94,3 +94,132 @@ def test_bound_is_tight_for_a_linear_gaussian_model():
     gap = 0.5 * 0.25 * precision.sum()  # the divergence between the two posteriors
     error = 5 * wrong.std() / np.sqrt(len(wrong))
     assert abs(wrong.mean() - (evidence - gap)) < error
+
+
+FLAT = joint.JointSpace(
+    num_features=5,
+    num_classes=2,
+    blocks=(FeatureBlock(start=0, stop=5, kind="numeric", column=0),),
+    bounded=False,
+    label_scale=1.0,
+)
+
+
+@pytest.fixture(scope="module", params=["orthogonal", "general"])
+def flat(request):
+    """A linear decoder, the Brownian law on it, and the coordinates in which it is Gaussian."""
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=(5, 3)) * [0.5, 1.0, 2.0]
+    time, centre = 1.7, jnp.asarray([0.3, -0.1, 0.2])
+    if request.param == "orthogonal":
+        a, time, centre = np.linalg.qr(a)[0], 1.0, jnp.zeros(3)
+    fun = lambda z: jnp.asarray(a) @ z + jnp.arange(5.0)
+    law = rvae.BrownianLaw(
+        fun=fun,
+        extend=lambda f: f,
+        prior=brownian.Brownian(centre, jnp.asarray(time)),
+        num_noise=1,
+    )
+    units = brownian.units(fun, centre, jnp.asarray(time))
+    return fun, law, lambda u: centre + units.root @ u, lambda z: units.inverse @ (z - centre)
+
+
+def test_brownian_law_on_a_linear_decoder_is_the_gaussian_autoencoder(flat):
+    """Sample by sample in the coordinates of the prior, which an orthogonal decoder has itself."""
+    fun, law, leave, enter = flat
+    x, probs, log_var = jnp.linspace(-1.0, 2.0, 5), jnp.asarray([1.0, 0.0]), jnp.asarray([-0.9])
+    mean = jnp.asarray([0.4, -0.7, 0.6])
+    options = dict(x_sigma=0.4, label_weight=0.0)
+    heads = lambda z: jnp.concatenate([fun(z), jnp.zeros(2)])
+
+    def riemannian(key):
+        encode = lambda x, p: rvae.Posterior(mean, log_var)
+        return rvae.negative_elbo(key, encode, heads, FLAT, x, probs, law=law, **options)
+
+    def gaussian(key):
+        encode = lambda x, p: rvae.Posterior(enter(mean), jnp.full(3, log_var[0]))
+        return rvae.negative_elbo(key, encode, lambda u: heads(leave(u)), FLAT, x, probs, **options)
+
+    keys = jax.random.split(jax.random.key(3), 2000)
+    ours, theirs = jax.jit(jax.vmap(riemannian))(keys), jax.jit(jax.vmap(gaussian))(keys)
+    np.testing.assert_allclose(ours.reconstruction, theirs.reconstruction, rtol=1e-11)
+    # One draw against the closed form; that their expectations agree exactly is test_brownian's.
+    error = 5 * np.std(ours.kl) / np.sqrt(2000)
+    assert abs(np.mean(ours.kl) - theirs.kl[0]) < error
+    assert np.std(ours.kl) > 0.0
+
+
+def test_redraws_and_neighbourhoods_agree_too(flat):
+    fun, law, leave, enter = flat
+    code, noise = jnp.asarray([0.4, -0.7, 0.6]), jnp.asarray([[0.5, -1.0, 0.3]])
+    expected = leave(rvae.GaussianLaw().redraw(noise, enter(code), jnp.asarray(0.6)))
+    drawn = law.redraw(noise, code, jnp.asarray(0.6))
+    np.testing.assert_allclose(drawn, expected, rtol=1e-11)
+    ours = law.local(fun, code)
+    theirs = rvae.GaussianLaw().local(lambda u: fun(leave(u)), enter(code))
+    step = jnp.asarray([0.2, 0.1, -0.4])
+    for a, b in ((ours.fun, theirs.fun), (ours.surface, theirs.surface)):
+        np.testing.assert_allclose(a(ours.code + step), b(theirs.code + step), rtol=1e-11)
+    np.testing.assert_allclose(ours.enter(ours.leave(step)), step, rtol=1e-11)
+    np.testing.assert_allclose(fun(code + ours.leave(step)), ours.fun(step), rtol=1e-12)
+
+
+def test_the_gaussian_law_stands_in_while_warm(flat):
+    fun, law, _, _ = flat
+    key, share = jax.random.key(4), jnp.asarray(0.3)
+    posterior = rvae.Posterior(jnp.asarray([0.4, -0.7, 0.6]), jnp.asarray([-0.9]))
+    noise = jnp.asarray([[0.5, -1.0, 0.3]])
+    plain = rvae.GaussianLaw()
+
+    @jax.jit
+    def values(warm):
+        now = rvae.BrownianLaw(
+            fun=law.fun, extend=law.extend, prior=law.prior, num_noise=1, warm=warm
+        )
+        code = now.sample(key, posterior)
+        near = now.local(fun, code)
+        kl, drawn = now.divergence(posterior, code), now.redraw(noise, code, share)
+        return code, kl, drawn, near.fun(near.code + 0.1)
+
+    warm = values(jnp.asarray(True))
+    code = plain.sample(key, posterior)
+    expected = (
+        code,
+        plain.divergence(posterior, code),
+        plain.redraw(noise, code, share),
+        fun(code + 0.1),
+    )
+    for ours, theirs in zip(warm, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    cold = values(jnp.asarray(False))
+    np.testing.assert_allclose(cold[0], law.sample(key, posterior), rtol=1e-12)
+    assert values._cache_size() == 1
+
+
+def test_fit_measures_centre_and_unit_and_stops_gradients():
+    codes = jax.random.normal(jax.random.key(5), (50, 3), jnp.float64)
+    fun = lambda z: jnp.concatenate([2.0 * z, jnp.ones(1)])
+    fit = rvae.fit_latent(fun, codes, noise=0.1, num_centres=8)
+    np.testing.assert_allclose(fit.centre, codes.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(fit.unit, 4.0 * np.var(codes, axis=0).mean(), rtol=1e-12)
+    at = jax.vmap(lambda z: precision.precision(fit.head, z)[0])(codes)
+    assert 50 < np.median(at) < 200  # 1 / 0.1^2
+    slope = jax.grad(lambda c: rvae.fit_latent(fun, c, noise=0.1, num_centres=8).unit)(codes)
+    assert not slope.any()
+
+
+def test_random_surface_adds_the_noises_length_and_the_anchor():
+    """The metric is that of the decoder, of 7 equal noises, and a share of the unit."""
+    codes = jax.random.normal(jax.random.key(6), (50, 3), jnp.float64)
+    fun = lambda z: jnp.sin(z[:2])
+    fit = rvae.fit_latent(fun, codes, noise=0.3, num_centres=8)
+    z = jnp.asarray([1.5, 0.2, -0.8])
+    surface = rvae.random_surface(fun, fit, count=7, anchor=0.2)
+    jac = np.asarray(jax.jacfwd(surface)(z))
+    sigma = lambda z: precision.precision(fit.head, z)[0] ** -0.5
+    slope = np.asarray(jax.grad(sigma)(z))
+    plain = np.asarray(jax.jacfwd(fun)(z))
+    expected = plain.T @ plain + 7 * np.outer(slope, slope) + 0.2 * float(fit.unit) * np.eye(3)
+    np.testing.assert_allclose(jac.T @ jac, expected, rtol=1e-10)
+    assert np.linalg.norm(slope) > 1e-3
+    assert rvae.random_surface(fun, fit, count=7, anchor=0.0)(z).shape == (3,)

@@ -1,12 +1,13 @@
 """The attacks: how signals about records become scores, in the game and on one further release."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from curvpub.audit import likelihood
+from curvpub.audit import combine, likelihood, several
 from curvpub.audit.rmia import rmia, rmia_target
 
 Signals = Mapping[str, np.ndarray]
@@ -23,7 +24,7 @@ class Attack:
     Attributes:
       name: key in results.
       title: what it is called on pages.
-      signals: signals that it reads.
+      signals: signals that it reads, as patterns of their names.
       score: `score(signals, member [K, N]) -> [K, N]`, higher = more likely a member; a shadow's
         own membership, and its complementary partner's, must not enter its scores.
       score_target: `score_target(target, signals, member) -> [N]`, scores on one further release,
@@ -56,28 +57,76 @@ def calibrated_attack(
     signal: str,
     transform: Callable[[np.ndarray], np.ndarray],
     *,
-    mode: Literal["online", "offline", "difference"] = "online",
-    variance: Literal["per_record", "global", "by_shadows"] = "by_shadows",
+    mode: likelihood.Mode | Literal["by_shadows"] = "online",
+    variance: combine.Variance | Literal["by_shadows"] = "by_shadows",
 ) -> Attack:
     """One signal against the same record's in other shadows; see `likelihood.lira`.
 
-    `by_shadows` takes each record's own variance from 64 shadows on.
+    `by_shadows` takes each record's own variance from 64 shadows on, and as a mode `online` from
+    there and `shift` below: with few shadows a record's own shift is noise where leaks are weak.
     """
 
-    def spread(member: np.ndarray) -> Literal["per_record", "global"]:
-        if variance == "by_shadows":
-            return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
-        return variance
+    def options(member: np.ndarray) -> dict[str, Any]:
+        chosen = mode
+        if mode == "by_shadows":
+            chosen = "online" if member.shape[0] >= _MANY_SHADOWS else "shift"
+        return {
+            "mode": chosen,
+            "variance": _by_shadows(member) if variance == "by_shadows" else variance,
+        }
 
     return Attack(
         name=name,
         title=title,
         signals=(signal,),
-        score=lambda s, member: likelihood.lira(
-            transform(s[signal]), member, mode=mode, variance=spread(member)
-        ),
+        score=lambda s, member: likelihood.lira(transform(s[signal]), member, **options(member)),
         score_target=lambda t, s, member: likelihood.lira_target(
-            transform(t[signal]), transform(s[signal]), member, mode=mode, variance=spread(member)
+            transform(t[signal]), transform(s[signal]), member, **options(member)
+        ),
+    )
+
+
+def combined_attack(
+    name: str,
+    title: str,
+    parts: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    *,
+    needed: tuple[str, ...],
+) -> Attack:
+    """A classifier of all signals among `parts` that are there; see `combine.fused`."""
+
+    def chosen(signals: Signals) -> dict[str, np.ndarray]:
+        return {k: transform(signals[k]) for k, transform in parts.items() if k in signals}
+
+    return Attack(
+        name=name,
+        title=title,
+        signals=needed,
+        score=lambda s, member: combine.fused(chosen(s), member, variance=_by_shadows(member)),
+        score_target=lambda t, s, member: combine.fused_target(
+            chosen(t), chosen(s), member, variance=_by_shadows(member)
+        ),
+    )
+
+
+def several_attack(
+    name: str,
+    title: str,
+    signal: str,
+    find: Callable[[Signals], list[np.ndarray]],
+    *,
+    shift: Literal["own", "shrunk"],
+) -> Attack:
+    """LiRA on all answers that `find` finds, by model; see `several.lira_ensemble`."""
+    return Attack(
+        name=name,
+        title=title,
+        signals=(signal,),
+        score=lambda s, member: several.lira_ensemble(
+            find(s), member, variance=_by_shadows(member), shift=shift
+        ),
+        score_target=lambda t, s, member: several.lira_ensemble_target(
+            find(t), find(s), member, variance=_by_shadows(member), shift=shift
         ),
     )
 
@@ -96,6 +145,21 @@ def rmia_attack(name: str, title: str, *, mode: Literal["online", "offline"]) ->
     )
 
 
+def _by_shadows(member: np.ndarray) -> Literal["per_record", "global"]:
+    return "per_record" if member.shape[0] >= _MANY_SHADOWS else "global"
+
+
+def _augmented(signals: Signals) -> list[np.ndarray]:
+    """The answers to several queries, of each model that was asked them."""
+    return [signals[name] for name in sorted(fnmatch.filter(signals, _QUERIES))]
+
+
+def _models(signals: Signals) -> list[np.ndarray]:
+    """Each model's confidence, to several queries where it was asked them."""
+    plain = sorted(n for n in signals if n == "confidence" or n.endswith(".confidence"))
+    return [signals.get(f"{name}_augmented", signals[name]) for name in plain]
+
+
 def _plain(signal: np.ndarray) -> np.ndarray:
     return np.asarray(signal, np.float64)
 
@@ -108,7 +172,40 @@ def _closeness(distance: np.ndarray) -> np.ndarray:
     return -np.log(np.asarray(distance, np.float64) + _EPSILON)
 
 
+def _signed_root(signal: np.ndarray) -> np.ndarray:
+    """Square root with the sign: tames a trace's tail, in whatever unit it is."""
+    signal = np.asarray(signal, np.float64)
+    return np.sign(signal) * np.sqrt(np.abs(signal))
+
+
 _MODEL = "on a model trained on it"
+_QUERIES = "*confidence_augmented"
+_OWN = "of the attacker's own generator"
+_CALIBRATED = "calibrated over shadows"
+
+_LOOKED_UP = {
+    "distance": _closeness,
+    "distance_ratio": _negative,
+    "nearest_label": _plain,
+    "axes_distance": _closeness,
+    "axes_ratio": _negative,
+    "agreement": _plain,
+    "density_ratio": _plain,
+    "flow_ratio": _plain,
+}
+_GENERATED = {
+    "generator_loss": _closeness,
+    "generator_error": _closeness,
+    "generator_curvature": _closeness,
+    "generator_code_distance": _closeness,
+    "generator_moved_distance": _closeness,
+}
+_MODELLED = {
+    "confidence": _plain,
+    "log_prob": _plain,
+    "modified_entropy": _negative,
+    "robustness": _plain,
+}
 
 REGISTRY = (
     threshold_attack("loss_threshold", f"Loss threshold, {_MODEL}", "log_prob", _plain),
@@ -135,12 +232,41 @@ REGISTRY = (
         _plain,
         variance="global",  # few values, so a record's own variance is often none
     ),
+    calibrated_attack(
+        "loss_curvature",
+        f"Curvature of the loss in the features, calibrated over shadows, {_MODEL}",
+        "loss_curvature",
+        _signed_root,
+        variance="global",  # its tail is too heavy for a record's own
+    ),
+    several_attack(
+        "lira_augmented",
+        f"LiRA on shifted or noisy copies, {_MODEL} and on such copies",
+        _QUERIES,
+        _augmented,
+        shift="own",
+    ),
+    several_attack(
+        "lira_ensemble",
+        "LiRA with shrunken shifts, mean over every model trained on it",
+        "confidence",
+        _models,
+        shift="shrunk",
+    ),
     threshold_attack("nearest", "Nearest published record", "distance", _closeness),
     calibrated_attack(
         "nearest_calibrated",
-        "Nearest published record, calibrated over shadows",
+        f"Nearest published record, {_CALIBRATED}",
         "distance",
         _closeness,
+        mode="by_shadows",
+    ),
+    calibrated_attack(
+        "axes_calibrated",
+        f"Nearest published record on principal axes, {_CALIBRATED}",
+        "axes_distance",
+        _closeness,
+        mode="by_shadows",
     ),
     calibrated_attack(
         "neighbours",
@@ -152,9 +278,49 @@ REGISTRY = (
     threshold_attack("density", "Density ratio (DOMIAS)", "density_ratio", _plain),
     calibrated_attack(
         "density_calibrated",
-        "Density ratio (DOMIAS), calibrated over shadows",
+        f"Density ratio (DOMIAS), {_CALIBRATED}",
         "density_ratio",
         _plain,
+        mode="by_shadows",
+    ),
+    threshold_attack("flow", "Density ratio (DOMIAS) by flows", "flow_ratio", _plain),
+    calibrated_attack(
+        "flow_calibrated",
+        f"Density ratio (DOMIAS) by flows, {_CALIBRATED}",
+        "flow_ratio",
+        _plain,
+        mode="by_shadows",
+    ),
+    combined_attack(
+        "pairs",
+        "Figures of record and nearest published records, classifier fitted over shadows",
+        _LOOKED_UP,
+        needed=("distance", "distance_ratio", "nearest_label", "axes_distance", "axes_ratio"),
+    ),
+    threshold_attack("generator", f"Loss {_OWN}", "generator_loss", _closeness),
+    *(
+        calibrated_attack(name, f"{title}, {_CALIBRATED}", signal, _closeness, mode="by_shadows")
+        for name, title, signal in (
+            ("generator_calibrated", f"Loss {_OWN}", "generator_loss"),
+            ("generator_error", f"Reconstruction error {_OWN}", "generator_error"),
+            (
+                "generator_curvature",
+                f"Curvature {_OWN} seen from the record",
+                "generator_curvature",
+            ),
+            ("generator_code", f"Nearest published code {_OWN}", "generator_code_distance"),
+            (
+                "generator_moved",
+                f"Nearest after the lower level {_OWN}",
+                "generator_moved_distance",
+            ),
+        )
+    ),
+    combined_attack(
+        "combined",
+        "All signals, of the release and of a model trained on it, classifier fitted over shadows",
+        _LOOKED_UP | _GENERATED | _MODELLED,
+        needed=("axes_distance", "confidence"),
     ),
     calibrated_attack(
         "attributes",
@@ -163,15 +329,15 @@ REGISTRY = (
         _plain,
     ),
 )
-"""Attacks on a model trained on the release, then on the release itself."""
+"""Attacks on a model trained on the release, then on the release itself, then on both."""
 
 ATTACKS = tuple(attack.name for attack in REGISTRY)
 """Their names."""
 
-_LOOKED_UP = {"distance", "agreement", "density_ratio", "attribute"}
+_ON_RELEASE = _LOOKED_UP.keys() | _GENERATED.keys() | {"attribute"}
 
-ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _LOOKED_UP)
-"""Those on the release itself, which train no model on it."""
+ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _ON_RELEASE)
+"""Those on the release itself, which train no classifier on it."""
 
 TITLES = {attack.name: attack.title for attack in REGISTRY}
 """Their titles by name."""
@@ -190,7 +356,7 @@ def attack_scores(signals: Signals, member: np.ndarray) -> dict[str, np.ndarray]
     Raises:
       ValueError: signals or membership are unfit.
     """
-    return {a.name: a.score(signals, member) for a in _usable(signals)}
+    return {a.name: a.score(signals, member) for a in usable_attacks(signals)}
 
 
 def attack_target(target: Signals, signals: Signals, member: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,8 +373,9 @@ def attack_target(target: Signals, signals: Signals, member: np.ndarray) -> dict
     Raises:
       ValueError: as in `attack_scores`.
     """
-    return {a.name: a.score_target(target, signals, member) for a in _usable(signals)}
+    return {a.name: a.score_target(target, signals, member) for a in usable_attacks(signals)}
 
 
-def _usable(signals: Signals) -> list[Attack]:
-    return [a for a in REGISTRY if set(a.signals) <= set(signals)]
+def usable_attacks(signals: Signals) -> list[Attack]:
+    """The attacks whose signals are there, in the order of the registry."""
+    return [a for a in REGISTRY if all(fnmatch.filter(signals, s) for s in a.signals)]

@@ -7,15 +7,18 @@ the IN and OUT spreads are separate and estimated from deviations within records
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from curvpub.audit.membership import check_design
 
+Mode = Literal["online", "offline", "difference", "shift"]
+
 # Smallest standard deviation, relative to the spread of all scores. Exact copies have none of their
 # own; the floor keeps their scores finite, and lies far above float64's rounding of a mean.
 _FLOOR = 1e-6
+_ROUNDING = 1e-12  # of a mean, relative to it
 # Share of a record's squared deviations below which what is left after subtraction is rounding.
 _CANCELLED = 1e-4
 
@@ -24,8 +27,9 @@ def lira(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline", "difference"] = "online",
+    mode: Mode = "online",
     variance: Literal["per_record", "global"] = "global",
+    shift: Literal["own", "shrunk"] = "own",
 ) -> np.ndarray:
     """Scores every record in every shadow against the other shadows, leaving its pair out.
 
@@ -41,9 +45,16 @@ def lira(
       member: membership in complementary pairs, bool `[K, N]`.
       mode: `online` is the Gaussian log-likelihood ratio of IN against OUT; `offline` uses OUT
         alone, the standardised excess over non-members; `difference` is that excess as it stands,
-        the difficulty calibration of Watson et al. (arXiv 2111.08440).
+        the difficulty calibration of Watson et al. (arXiv 2111.08440); `shift` is the excess over
+        the middle of the IN and the OUT mean, to which the ratio comes down where membership shifts
+        all records alike. In complementary pairs that is the mean of all other shadows, whoever was
+        in them. It is the best with few shadows and a small shift, where the noise of a record's
+        own shift would outweigh the shift.
       variance: `per_record`, or `global`: one IN and one OUT variance pooled over records, which
         is better below some 64 shadows.
+      shift: `own` takes each record's IN and OUT means as they are; `shrunk` draws their difference
+        toward its mean over records by as much as it is noise (`online` only). Few shadows leave
+        most of it noise: on digits with 16 shadows this adds 0.007 to 0.012 to the AUC.
 
     Returns:
       `[K, N]`, higher = more likely a member.
@@ -52,7 +63,11 @@ def lira(
       ValueError: shapes do not match, too few shadows, scores that are not finite.
     """
     scores = check_scores(scores, member)
-    _check_mode(mode, variance, member.shape[0] - 2)
+    _check_mode(mode, variance, member.shape[0] - 2, shift)
+    if mode == "shift":
+        moved = scores - scores[:1]  # exactly zero where shadows do not differ
+        pair = np.repeat(moved[0::2] + moved[1::2], 2, axis=0)
+        return moved - (moved.sum(axis=0) - pair) / (len(scores) - 2)
     sides = (_side(scores, member), _side(scores, ~member))
     spread = _spread_without_pair(scores)
     result = np.empty_like(scores)
@@ -64,7 +79,7 @@ def lira(
             _without(sides[1], np.where(member[k], two, one)),
         )
         _recompute(moments, sides, scores, member, k)
-        inside, outside = moments
+        inside, outside = _shrunk(*moments) if shift == "shrunk" else moments
         for row in (k, k + 1):
             result[row] = _score(
                 scores[row], inside, outside, mode, variance, float(spread[k // 2])
@@ -77,32 +92,39 @@ def lira_target(
     scores: np.ndarray,
     member: np.ndarray,
     *,
-    mode: Literal["online", "offline", "difference"] = "online",
+    mode: Mode = "online",
     variance: Literal["per_record", "global"] = "global",
+    shift: Literal["own", "shrunk"] = "own",
 ) -> np.ndarray:
-    """Scores one further run, such as the actual release, against all shadows.
+    """Scores a further run, such as the actual release, against all shadows.
 
     Args:
-      target: the run's signal, `[N]`.
+      target: the run's signal, `[N]`, or those of several runs, `[J, N]`.
       scores: the shadows' signals, `[K, N]`.
       member: the shadows' membership, bool `[K, N]`.
       mode: see `lira`.
       variance: see `lira`.
+      shift: see `lira`.
 
     Returns:
-      `[N]`, higher = more likely a member.
+      In the shape of `target`, higher = more likely a member.
 
     Raises:
       ValueError: as in `lira`.
     """
     scores = check_scores(scores, member)
-    _check_mode(mode, variance, member.shape[0])
+    _check_mode(mode, variance, member.shape[0], shift)
     target = np.asarray(target, np.float64)
-    if target.shape != scores.shape[1:] or not np.isfinite(target).all():
+    fits = target.ndim in (1, 2) and target.shape[-1:] == scores.shape[1:]
+    if not fits or not np.isfinite(target).all():
         raise ValueError(
             f"target must be finite and of shape {scores.shape[1:]}, got shape {target.shape}"
         )
+    if mode == "shift":
+        return target - scores[0] - (scores - scores[:1]).mean(axis=0)
     inside, outside = _side(scores, member), _side(scores, ~member)
+    if shift == "shrunk":
+        inside, outside = _shrunk(inside, outside)
     return _score(target, inside, outside, mode, variance, float(np.std(scores)))
 
 
@@ -115,12 +137,17 @@ def exposure(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: as in `lira`.
     """
-    scores = check_scores(scores, member)
-    _check_mode("online", "global", member.shape[0])
-    inside, outside = _side(scores, member), _side(scores, ~member)
-    stds = [_std(side, "global", float(np.std(scores))) for side in (inside, outside)]
-    pooled = np.sqrt(0.5 * (np.square(stds[0]) + np.square(stds[1])))
+    inside, outside, pooled = _sides(scores, member)
     return (inside.mean - outside.mean) / pooled
+
+
+def exposure_spread(scores: np.ndarray, member: np.ndarray) -> float:
+    """The pooled standard deviation s that `exposure` is measured in.
+
+    Raises:
+      ValueError: as in `lira`.
+    """
+    return _sides(scores, member)[2]
 
 
 def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -139,11 +166,13 @@ def check_scores(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _check_mode(mode: str, variance: str, usable: int) -> None:
-    if mode not in ("online", "offline", "difference"):
-        raise ValueError(f"mode={mode!r} must be 'online', 'offline' or 'difference'")
+def _check_mode(mode: str, variance: str, usable: int, shift: str = "own") -> None:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode={mode!r} must be one of {', '.join(get_args(Mode))}")
     if variance not in ("per_record", "global"):
         raise ValueError(f"variance={variance!r} must be 'per_record' or 'global'")
+    if shift not in ("own", "shrunk") or (shift == "shrunk" and mode != "online"):
+        raise ValueError(f"shift={shift!r} must be 'own', or 'shrunk' with mode='online'")
     if usable < 4:  # a variance needs two IN and two OUT shadows
         raise ValueError(
             f"{usable} shadows are left to compare with; at least 4 are needed: raise audit.shadows"
@@ -163,6 +192,15 @@ def _side(scores: np.ndarray, side: np.ndarray) -> _Side:
     mean = np.where(side, scores, 0.0).sum(axis=0) / count
     squares = np.where(side, np.square(scores - mean), 0.0).sum(axis=0)
     return _Side(count, mean, squares)
+
+
+def _sides(scores: np.ndarray, member: np.ndarray) -> tuple[_Side, _Side, float]:
+    """Both sides of every record, and their pooled standard deviation."""
+    scores = check_scores(scores, member)
+    _check_mode("online", "global", member.shape[0])
+    inside, outside = _side(scores, member), _side(scores, ~member)
+    stds = [_std(side, "global", float(np.std(scores)))[0] for side in (inside, outside)]
+    return inside, outside, float(np.sqrt(0.5 * (np.square(stds[0]) + np.square(stds[1]))))
 
 
 def _without(side: _Side, score: np.ndarray) -> _Side:
@@ -186,6 +224,23 @@ def _recompute(
             moments[index].squares[lost] = anew.squares
 
 
+def _shrunk(inside: _Side, outside: _Side) -> tuple[_Side, _Side]:
+    """Both sides with their means moved, alike, so that the records' shifts are shrunk.
+
+    Shifts `d ~ N(mu, t^2)` over records, seen with the noise `e^2` of two means, have the posterior
+    mean `mu + t^2 / (t^2 + e^2) (d - mu)`. All are estimated from the same shadows: mu and
+    `t^2 + e^2` by the moments of the shifts seen, `e^2` by the spread within records (empirical
+    Bayes; Efron and Morris, 1973).
+    """
+    seen = inside.mean - outside.mean
+    noise = 0.0
+    for side in (inside, outside):
+        noise += side.squares.sum() / (side.count - 1).sum() * np.mean(1.0 / side.count)
+    total = max(float(np.var(seen)), float(noise), 1e-300)
+    move = 0.5 * (noise / total) * (seen - seen.mean())
+    return inside._replace(mean=inside.mean - move), outside._replace(mean=outside.mean + move)
+
+
 def _spread_without_pair(scores: np.ndarray) -> np.ndarray:
     """Standard deviation of all scores but a pair's, for each pair, `[K / 2]`."""
     centred = scores - scores.mean()
@@ -206,11 +261,17 @@ def _std(side: _Side, variance: str, spread: float) -> np.ndarray:
     return np.maximum(std, max(_FLOOR * spread, 1e-12))
 
 
+def _excess(target: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """`target - mean`; zero where it is a rounding, so that records that never change tie."""
+    found = target - mean
+    return np.where(np.abs(found) <= _ROUNDING * np.abs(mean), 0.0, found)
+
+
 def _score(
     target: np.ndarray, inside: _Side, outside: _Side, mode: str, variance: str, spread: float
 ) -> np.ndarray:
     if mode == "difference":
-        return target - outside.mean
+        return _excess(target, outside.mean)
     std_out = _std(outside, variance, spread)
     far_out = (target - outside.mean) / std_out
     if mode == "offline":

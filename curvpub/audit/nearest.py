@@ -8,17 +8,11 @@ import jax.numpy as jnp
 from curvpub.blocks import map_blocks
 from curvpub.types import Array
 
-_CANDIDATES = 4
+_SPARE = 3  # candidates beyond those that are wanted
 
 
 def nearest_release_distance(points: Array, release: Array, *, block_size: int = 512) -> Array:
-    """Euclidean distance from each point to the nearest published one.
-
-    The matrix product finds a few candidates, whose distances are then computed from differences,
-    so that an exact copy has distance zero, which the product's rounding would blur. Centring keeps
-    the product's numbers small. What remains: where more than four published records lie within
-    that rounding of the nearest one (in float32 about 1e-3 of the data's radius), another of them
-    may be taken for it.
+    """Euclidean distance from each point to the nearest published one; see `nearest_published`.
 
     Args:
       points: pool records in the joint space, `[N, D]`.
@@ -31,18 +25,48 @@ def nearest_release_distance(points: Array, release: Array, *, block_size: int =
     Raises:
       ValueError: nothing is published, or the dimensions differ.
     """
+    far, _ = nearest_published(points, release, neighbours=1, block_size=block_size)
+    return far[:, 0]
+
+
+def nearest_published(
+    points: Array, release: Array, *, neighbours: int, block_size: int = 512
+) -> tuple[Array, Array]:
+    """Distances to the nearest published records, and which these are.
+
+    The matrix product finds a few candidates, whose distances are then computed from differences,
+    so that an exact copy has distance zero, which the product's rounding would blur. Centring keeps
+    the product's numbers small. What remains: where more than three published records beyond those
+    wanted lie within that rounding of the farthest of them (in float32 about 1e-3 of the data's
+    radius), another may be taken for it.
+
+    Args:
+      points: pool records, `[N, D]`.
+      release: published records in the same space, `[M, D]`.
+      neighbours: k; cut to M.
+      block_size: points handled at once; memory is `block_size * M`.
+
+    Returns:
+      Euclidean distances `[N, k]`, rising, and rows of the release, int `[N, k]`.
+
+    Raises:
+      ValueError: nothing is published, the dimensions differ, or `neighbours` is below one.
+    """
     _check(points, release)
-    candidates = min(_CANDIDATES, release.shape[0])
+    if neighbours < 1:
+        raise ValueError(f"neighbours={neighbours!r} must be at least 1")
+    count = min(neighbours, release.shape[0])
+    candidates = min(count + _SPARE, release.shape[0])
     centre = jnp.mean(release, axis=0)
     centred = release - centre[None]
     squares = 0.5 * jnp.sum(jnp.square(centred), axis=1)
 
-    def one(point: Array) -> Array:
-        # Highest precision: the default of accelerators would pick wrong candidates.
+    def one(point: Array) -> tuple[Array, Array]:
         product = jnp.matmul(centred, point - centre, precision=jax.lax.Precision.HIGHEST)
         _, index = jax.lax.top_k(product - squares, candidates)
-        gap = release[index] - point[None]
-        return jnp.sqrt(jnp.min(jnp.sum(jnp.square(gap), axis=1)))
+        far = jnp.sqrt(jnp.sum(jnp.square(release[index] - point[None]), axis=1))
+        order = jnp.argsort(far)[:count]
+        return far[order], index[order]
 
     return map_blocks(one, points, block_size=block_size)
 

@@ -10,14 +10,13 @@ from typing import Protocol
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from curvpub import features, joint
-from curvpub.audit import classifier, nearest
+from curvpub.audit import nearest
 from curvpub.audit.attributes import AttributeObserver
-from curvpub.audit.signals import logit_confidence, modified_entropy
-from curvpub.audit.world import World
-from curvpub.blocks import map_blocks
+from curvpub.audit.classifier_observer import ClassifierObserver
+from curvpub.audit.lookups import FlowObserver, SurroundingsObserver
+from curvpub.audit.world import Preparing, World
 from curvpub.types import Array, Release, Schema
 
 _BLOCK = 512
@@ -58,6 +57,12 @@ class Attacker:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"observers={names!r} must be at least one, with different names")
 
+    def prepare(self, world: World) -> World:
+        """The world with what observers learn from the test records, once for all releases."""
+        ready = [o for o in self.observers if isinstance(o, Preparing)]
+        learnt = {o.name: jax.jit(o.prepare)(world) for o in ready}
+        return dataclasses.replace(world, learnt=world.learnt | learnt)
+
     def observe(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """All signals of one release. Pure and traceable.
 
@@ -73,80 +78,6 @@ class Attacker:
                 raise ValueError(f"observer {observer.name!r} gives the signal {twice[0]!r} again")
             signals |= found
         return signals
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassifierObserver:
-    """Trains a model on the release and asks it about the records.
-
-    Signals: `confidence`, logit-scaled, in the record's label; `log_prob`, log-probability of the
-    label (minus the loss); `modified_entropy`; `robustness`, the share of noisy copies that get the
-    right label, which labels alone tell; each `[N]`. `population_log_prob [T]` is that of the test
-    records, and `accuracy []` the model's accuracy on them.
-
-    Attributes:
-      schema: the data set's public description.
-      classifier: the model trained on the release.
-      steps: its gradient steps.
-      batch_size: its batch.
-      learning_rate: its peak rate.
-      noisy_copies: copies of each record whose label is asked for, beside the clean one.
-      noise: standard deviations of the first and the last copy's noise, in units of the features.
-    """
-
-    schema: Schema
-    classifier: nn.Module
-    steps: int
-    batch_size: int
-    learning_rate: float
-    noisy_copies: int = 8
-    noise: tuple[float, float] = (0.05, 0.8)
-    name: str = "classifier"
-
-    def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
-        """See `Observer`."""
-        key_train, key_noise = jax.random.split(key)
-        x = features.encode_features(self.schema, world.stats, release.x)
-        y = release.y.astype(x.dtype)
-
-        def apply(params: object, x: Array) -> Array:
-            return jnp.asarray(self.classifier.apply(params, x))  # type: ignore[arg-type]
-
-        params = classifier.train_classifier(
-            key_train,
-            self.classifier.init,
-            apply,
-            x,
-            y,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
-
-        def log_probs(x: Array) -> Array:
-            return map_blocks(lambda x: jax.nn.log_softmax(apply(params, x)), x, block_size=_BLOCK)
-
-        pool, test = log_probs(world.pool_x), log_probs(world.test_x)
-        confidence = logit_confidence(pool, world.pool_y)
-
-        def noisy(total: Array, args: tuple[Array, Array]) -> tuple[Array, None]:
-            key, scale = args
-            moved = jax.random.normal(key, world.pool_x.shape, world.pool_x.dtype)
-            return total + _right(log_probs(world.pool_x + scale * moved), world.pool_y), None
-
-        scales = jnp.geomspace(*self.noise, self.noisy_copies, dtype=x.dtype)
-        keys = jax.random.split(key_noise, self.noisy_copies)
-        total, _ = jax.lax.scan(noisy, _right(pool, world.pool_y), (keys, scales))
-        return {
-            "confidence": confidence,
-            # log p = -log(1 + exp(-confidence)): a softmax's own log p rounds to zero near p = 1,
-            # which would tie the best remembered records.
-            "log_prob": -jax.nn.softplus(-confidence),
-            "modified_entropy": modified_entropy(pool, world.pool_y),
-            "robustness": total / (1 + self.noisy_copies),
-            "population_log_prob": -jax.nn.softplus(-logit_confidence(test, world.test_y)),
-            "accuracy": jnp.mean(_right(test, world.test_y)),
-        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,8 +177,10 @@ def standard_attacker(
     batch_size: int,
     learning_rate: float,
     label_scale: float,
+    flow_steps: int = 0,
+    generator: Observer | None = None,
 ) -> Attacker:
-    """The attacker of an audit: every observer of this module, and of tables the hidden columns.
+    """The attacker of an audit: a classifier, and every look at the release that fits the data.
 
     Args:
       schema: the data set's public description.
@@ -256,8 +189,16 @@ def standard_attacker(
       batch_size: its batch.
       learning_rate: its peak rate.
       label_scale: length of the label's axis in distances.
+      flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
+      generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
     """
-    tables = (AttributeObserver(schema=schema),) if schema.kind == "table" else ()
+    more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
+    if flow_steps:
+        more.append(FlowObserver(schema=schema, steps=flow_steps))
+    if generator is not None:
+        more.append(generator)
+    if schema.kind == "table":
+        more.append(AttributeObserver(schema=schema))
     return Attacker(
         (
             ClassifierObserver(
@@ -270,10 +211,6 @@ def standard_attacker(
             NearestObserver(schema=schema, label_scale=label_scale),
             NeighbourObserver(schema=schema),
             DensityObserver(schema=schema),
-            *tables,
+            *more,
         )
     )
-
-
-def _right(log_probs: Array, y: Array) -> Array:
-    return (jnp.argmax(log_probs, axis=1).astype(jnp.int32) == y).astype(jnp.float32)

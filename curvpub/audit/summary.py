@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from curvpub.audit import roc, statistics
+from curvpub.audit import pooled, roc, statistics
 from curvpub.audit.attacks import TITLES, Signals, attack_scores
 from curvpub.audit.membership import complementary_pairs
 
@@ -21,10 +21,13 @@ class OperatingPoint:
 
     Attributes:
       fpr: the false-positive rate asked for.
-      nonmembers: non-members that it is counted on, of one shadow or of the release.
+      nonmembers: non-members that it is counted on: of one shadow, of the release, or, where
+        pooled, of all shadows together.
+      pooled: one threshold for all shadows, where those of one are too few. Else the game's figure
+        is the mean over shadows, each with a threshold of its own.
       tpr: true-positive rate, with its interval; in the game at the exact `fpr`, on this release at
         a threshold that shadows alone have set. None where `fpr` allows not even one of the
-        non-members: then no TPR can be told from any other.
+        non-members (five where pooled): then no TPR can be told from any other.
       realised_fpr: this release: the rate that the threshold really had, with its interval.
       ppv: share of the accused who are members, where one record in a hundred is one (a prior of
         1%, not the game's even one), with its interval: in the game from the interval of `tpr` at
@@ -34,6 +37,7 @@ class OperatingPoint:
 
     fpr: float
     nonmembers: int
+    pooled: bool = False
     tpr: float | None = None
     tpr_low: float | None = None
     tpr_high: float | None = None
@@ -79,22 +83,25 @@ def summarise_game(
     confidence: float,
     seed: int,
 ) -> AttackResult:
-    """An attack's figures in the game; see `statistics.game_statistics` for the intervals."""
+    """An attack's figures in the game; see `statistics.game_statistics` for the intervals.
+
+    A rate that one shadow's non-members cannot show is pooled over shadows, where those can.
+    """
     found = statistics.game_statistics(
         scores, member, fprs=fprs, bootstrap=bootstrap, confidence=confidence, seed=seed
     )
-    nonmembers = int((~member).sum(axis=1).min())
-    return AttackResult(
-        publisher=publisher,
-        attack=attack,
-        title=TITLES.get(attack, attack),
-        scope="game",
-        **_interval("auc", found.auc),
-        points=tuple(
-            OperatingPoint(fpr=fpr, nonmembers=nonmembers, **_game_point(fpr, nonmembers, tpr))
-            for fpr, tpr in zip(fprs, found.tpr, strict=True)
-        ),
+    one, every = int((~member).sum(axis=1).min()), int((~member).sum())
+    missing = [fpr for fpr, tpr in zip(fprs, found.tpr, strict=True) if tpr is None]
+    rest = iter(
+        pooled.pooled_tpr(scores, member, fprs=missing, confidence=confidence) if missing else ()
     )
+    points = [
+        game_point(fpr, every, next(rest), one_threshold=True)
+        if tpr is None
+        else game_point(fpr, one, tpr)
+        for fpr, tpr in zip(fprs, found.tpr, strict=True)
+    ]
+    return game_result(publisher, attack, "game", found.auc, points)
 
 
 def summarise_release(
@@ -276,11 +283,33 @@ def null_check(
     return [summarise_game("null", name, found, wrong, **options) for name, found in played.items()]
 
 
-def _game_point(fpr: float, nonmembers: int, tpr: statistics.Interval | None) -> dict[str, Any]:
-    if tpr is None:
-        return {}
-    kept = roc.allowed_false_positives(fpr, nonmembers) / nonmembers
-    return _interval("tpr", tpr) | _ppv(tpr, (kept, kept, kept))
+def game_point(
+    fpr: float, nonmembers: int, tpr: statistics.Interval | None, *, one_threshold: bool = False
+) -> OperatingPoint:
+    """An operating point of the game, with the predictive value."""
+    found: dict[str, Any] = {}
+    if tpr is not None:
+        kept = roc.allowed_false_positives(fpr, nonmembers) / nonmembers
+        found = _interval("tpr", tpr) | _ppv(tpr, (kept, kept, kept))
+    return OperatingPoint(fpr=fpr, nonmembers=nonmembers, pooled=one_threshold, **found)
+
+
+def game_result(
+    publisher: str,
+    attack: str,
+    scope: str,
+    area: statistics.Interval,
+    points: Sequence[OperatingPoint],
+) -> AttackResult:
+    """An attack's row from its figures."""
+    return AttackResult(
+        publisher=publisher,
+        attack=attack,
+        title=TITLES.get(attack, attack),
+        scope=scope,
+        **_interval("auc", area),
+        points=tuple(points),
+    )
 
 
 def _ppv(tpr: Sequence[float], fpr: Sequence[float]) -> dict[str, float | None]:

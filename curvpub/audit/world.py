@@ -1,6 +1,7 @@
 """The records that the game is played with, as the attacker knows them."""
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,20 @@ from curvpub.types import Array, Records, Schema
 
 _COMPONENTS = 16  # of the space for densities: enough to tell records apart, few enough to estimate
 _FITTED = 5_000  # test records that the components are fitted on
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An observer that learns something from the test records, before it sees any release."""
+
+    @property
+    def name(self) -> str:
+        """Name that what it learns is kept by."""
+        ...
+
+    def prepare(self, world: "World") -> Any:
+        """A tree of arrays; pure, traceable and without randomness of the caller's."""
+        ...
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +46,14 @@ class World:
     test_y: Array  # [T]
     axes: Array  # [D, d] whitened principal axes of the test records
     origin: Array  # [D] their mean
+    # What observers learn of the test records beforehand, by name; see `Attacker.prepare`.
+    learnt: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def prepared(self, observer: "Preparing") -> Any:
+        """What `observer` has learnt of this world, which it does now if it has not before."""
+        if observer.name in self.learnt:
+            return self.learnt[observer.name]
+        return observer.prepare(self)
 
     def project(self, x: Array) -> Array:
         """Coordinates `[n, d]` of features `[n, D]`: about unit variance on the test records."""

@@ -25,7 +25,9 @@ from curvpub.geometry._tangent import TangentSpace, precise, tangent_space
 from curvpub.geometry.metric import jacobian, metric_frame, metric_solve, regularise_metric
 from curvpub.types import Array, DecoderFn
 
-_BLOCK = 4  # directions on each side of one block of second derivatives
+# Directions on each side of one block of second derivatives, with a Gram matrix and without: heads
+# are narrow with one, and outputs that are wide without one fit the cache in smaller blocks.
+_BLOCKS = (4, 2)
 
 
 def second_derivative(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
@@ -163,12 +165,13 @@ def _mean_in(space: TangentSpace, z: Array) -> Array:
 
 
 def _norm_squared_in(space: TangentSpace, z: Array) -> Array:
-    count = -(-z.shape[0] // _BLOCK)
+    block = _BLOCKS[space.split.gram is None]
+    count = -(-z.shape[0] // block)
     directions, pair = _directions_in(space, z)
 
     def blocks_of(x: Array) -> Array:
-        padding = [(0, count * _BLOCK - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(count, _BLOCK, *x.shape[1:])
+        padding = [(0, count * block - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(count, block, *x.shape[1:])
 
     blocks = jax.tree.map(blocks_of, directions)
     every_pair = jax.vmap(jax.vmap(pair, (None, 0)), (0, None))
@@ -177,7 +180,7 @@ def _norm_squared_in(space: TangentSpace, z: Array) -> Array:
     @jax.checkpoint
     def add(total: Array, index: tuple[Array, Array]) -> tuple[Array, None]:
         left, right = (jax.tree.map(lambda x, i=i: x[i], blocks) for i in index)
-        normal = space.normal(every_pair(left, right).reshape(_BLOCK * _BLOCK, -1))
+        normal = space.normal(every_pair(left, right).reshape(block * block, -1))
         part = jnp.sum(space.inner(normal, normal))
         return total + jnp.where(index[0] == index[1], part, 2.0 * part), None
 

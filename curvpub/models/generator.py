@@ -19,9 +19,10 @@ class Generator:
     Attributes:
       space: layout of the joint points that the decoder emits.
       latent_dim: m.
-      encoder: module for `(x [D], y [C]) -> [2 m]`.
+      encoder: module for `(x [D], y [C]) -> [m + k]`, a mean and k spreads: m or one.
       decoder: module for `z [m] -> [D + C]` raw heads.
       discriminator: module for `(x [D], y [C]) -> []`.
+      learned_prior: the prior's mean and time are parameters.
     """
 
     space: joint.JointSpace
@@ -29,9 +30,10 @@ class Generator:
     encoder: nn.Module
     decoder: nn.Module
     discriminator: nn.Module
+    learned_prior: bool = False
 
     def init(self, key: Array) -> tuple[Any, Any]:
-        """Initial parameters `({"encoder", "decoder"}, discriminator)`."""
+        """Initial parameters `({"encoder", "decoder"}, discriminator)`, with "prior" if learned."""
         key_enc, key_dec, key_disc = jax.random.split(key, 3)
         x = jnp.zeros((self.space.num_features,), jnp.float32)
         y = jnp.zeros((self.space.num_classes,), jnp.float32)
@@ -40,16 +42,18 @@ class Generator:
             "encoder": self.encoder.init(key_enc, x, y),
             "decoder": self.decoder.init(key_dec, z),
         }
+        if self.learned_prior:
+            generator["prior"] = {"mean": z, "log_time": jnp.zeros((), jnp.float32)}
         return generator, self.discriminator.init(key_disc, x, y)
 
     def encode(self, params: Any, x: Array, probs: Array) -> tuple[Array, Array]:
-        """Mean and log-variance `[m]` of the posterior of one record.
+        """Mean `[m]` and log-spread `[k]` of the posterior of one record.
 
-        The log-variance passes a smooth bound to (-12, 4), so that a dead latent or an early step
-        cannot overflow the exponential.
+        The log-spread is a variance for each latent, or one time for all. It passes a smooth bound
+        to (-12, 4), so that a dead latent or an early step cannot overflow the exponential.
         """
         out = jnp.asarray(self.encoder.apply(params["encoder"], x, probs))
-        mean, raw = jnp.split(out, 2)
+        mean, raw = jnp.split(out, [self.latent_dim])
         return mean, 8.0 * jnp.tanh(raw / 8.0 + 0.5) - 4.0
 
     def decode_heads(self, params: Any, z: Array) -> Array:
@@ -62,6 +66,15 @@ class Generator:
         Call it inside the traced function: a closure made outside bakes the weights in.
         """
         return lambda z: joint.activate(self.space, self.decode_heads(params, z))
+
+    def likelihood_fn(self, params: Any, *, x_sigma: float, label_weight: float) -> DecoderFn:
+        """The decoder as its likelihood sees it, `z [m] -> [D + C]`: see `joint.likelihood_point`.
+
+        Call it inside the traced function, as `decoder_fn`.
+        """
+        return lambda z: joint.likelihood_point(
+            self.space, self.decode_heads(params, z), x_sigma=x_sigma, label_weight=label_weight
+        )
 
     def discriminate(self, params: Any, x: Array, probs: Array) -> Array:
         """Logit `[]` of a pair being real."""
@@ -77,6 +90,7 @@ def make_generator(
     channels: int,
     label_scale: float,
     disc_hidden: tuple[int, ...],
+    prior: str = "gaussian",
 ) -> Generator:
     """Builds the modules for a data set.
 
@@ -88,28 +102,33 @@ def make_generator(
       channels: width of convolutions.
       label_scale: a in `(x, a y)`.
       disc_hidden: widths of the discriminator.
+      prior: `gaussian`, or `brownian` for a learned prior and one spread for all latents.
 
     Raises:
       ValueError: `conv` for a table, or for images whose edges four does not divide.
     """
     space = joint.joint_space(schema, label_scale=label_scale)
     check_kind("model.kind", kind, schema)
+    learned = prior == "brownian"
+    out = latent_dim + 1 if learned else 2 * latent_dim
     if kind == "mlp":
         return Generator(
             space=space,
             latent_dim=latent_dim,
-            encoder=networks.MlpEncoder(hidden, 2 * latent_dim),
+            encoder=networks.MlpEncoder(hidden, out),
             decoder=networks.Mlp(hidden[::-1], space.dim),
             discriminator=networks.Discriminator(disc_hidden, space.num_classes),
+            learned_prior=learned,
         )
     shape = (schema.shape[0], schema.shape[1], schema.shape[2])
     width = hidden[-1]
     return Generator(
         space=space,
         latent_dim=latent_dim,
-        encoder=networks.ConvEncoder(channels, width, shape, 2 * latent_dim),
+        encoder=networks.ConvEncoder(channels, width, shape, out),
         decoder=networks.ConvHead(channels, width, shape, space.num_classes),
         discriminator=networks.Discriminator(disc_hidden, space.num_classes, shape, channels),
+        learned_prior=learned,
     )
 
 

@@ -83,7 +83,7 @@ class ConvHead(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Image and label to the `2 m` parameters of a Gaussian."""
+    """Image and label to the parameters of a posterior."""
 
     channels: int
     width: int
@@ -99,7 +99,7 @@ class ConvEncoder(nn.Module):
 
 
 class MlpEncoder(nn.Module):
-    """Features and label to the `2 m` parameters of a Gaussian."""
+    """Features and label to the parameters of a posterior."""
 
     hidden: tuple[int, ...]
     out: int

@@ -7,13 +7,36 @@ from curvpub.publishers.curvature import (
     make_publisher,
     rank_within_class,
 )
+from curvpub.publishers.geodesic_steps import GeodesicStepPublisher
+from curvpub.publishers.ksame import KSamePublisher
+from curvpub.publishers.latent import LatentPublisher
+from curvpub.publishers.latent_ksame import LatentKSamePublisher
+from curvpub.publishers.latent_noise import LatentNoisePublisher
+from curvpub.publishers.mixup import MixupPublisher
+from curvpub.publishers.noise import NoisePublisher
+from curvpub.publishers.prior import PriorPublisher
 from curvpub.publishers.raw import RawPublisher
+from curvpub.publishers.reconstruction import ReconstructionPublisher
+from curvpub.publishers.scores import generator_scores, neighbour_scores
+from curvpub.publishers.smote import SmotePublisher
 
 __all__ = [
     "CurvaturePublisher",
+    "GeodesicStepPublisher",
+    "KSamePublisher",
+    "LatentKSamePublisher",
+    "LatentNoisePublisher",
+    "LatentPublisher",
+    "MixupPublisher",
+    "NoisePublisher",
     "Prepared",
+    "PriorPublisher",
     "PublishInfo",
     "RawPublisher",
+    "ReconstructionPublisher",
+    "SmotePublisher",
+    "generator_scores",
     "make_publisher",
+    "neighbour_scores",
     "rank_within_class",
 ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub import bilevel, features, joint, obfuscate
+from curvpub import bilevel, features, geometry, joint, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.config import Config
 from curvpub.models import make_generator
@@ -51,15 +51,30 @@ class CurvaturePublisher:
     schema: Schema
     problem: bilevel.Bilevel
 
-    def __call__(self, key: Array, records: Records) -> Release:
-        """Publishes `records`; the same key and records give the same release."""
+    def __call__(self, key: Array, records: Records, strength: obfuscate.Scalar = None) -> Release:
+        """Publishes `records`; the same key and records give the same release.
+
+        Args:
+          key: randomness of everything.
+          records: private records.
+          strength: of the lower level, as data for a sweep; that of the problem by default.
+        """
         key_train, key_publish = jax.random.split(key)
         prepared = self.prepare(records)
         state = bilevel.init_state(key_train, self.problem, len(records))
         state, _ = bilevel.run_steps(
-            self.problem, state, prepared.x, prepared.probs, num_steps=self.problem.train.steps
+            self.problem,
+            state,
+            prepared.x,
+            prepared.probs,
+            num_steps=self.problem.train.steps,
+            settings=self.problem.settings(strength=strength),
         )
-        return self.publish(key_publish, state, prepared)[0]
+        return self.publish(key_publish, state, prepared, self.settings(strength))[0]
+
+    def settings(self, strength: obfuscate.Scalar = None) -> obfuscate.Settings:
+        """The lower level's settings of a publication, for `publish`."""
+        return self.problem.settings(num_steps=self.problem.publish.drift_steps, strength=strength)
 
     def prepare(self, records: Records) -> Prepared:
         """Fits the normalisation on the records and applies it."""
@@ -69,7 +84,11 @@ class CurvaturePublisher:
         return Prepared(stats, x, probs)
 
     def publish(
-        self, key: Array, state: bilevel.BilevelState, prepared: Prepared
+        self,
+        key: Array,
+        state: bilevel.BilevelState,
+        prepared: Prepared,
+        settings: obfuscate.Settings | None = None,
     ) -> tuple[Release, PublishInfo]:
         """Turns a trained state into a release.
 
@@ -77,26 +96,46 @@ class CurvaturePublisher:
           key: randomness of probes, parents and noise.
           state: trained state.
           prepared: the same records as in training.
+          settings: of the lower level as data, for sweeps: at strength 0 it is plain
+            reconstruction (aligned), or plain sampling around the parents at `publish.rho`,
+            whatever their exposure and curvature (resampled). Those of `settings()` by default.
 
         Returns:
           The release (sizes: n records if aligned, `round(copies * n)` if resampled), and private
           facts about it.
         """
+        settings = self.settings() if settings is None else settings
         key_drift, key_clean, key_draw, key_observe = jax.random.split(key, 4)
-        code, seen, rank, delta = self._perturb(key_drift, state, prepared)
+        law = self._law(key, state, prepared)
+        code, seen, rank, delta = self._perturb(key_drift, state, prepared, law, settings)
         moved = code + delta
-        before = self._curvature(key_clean, state, code)
+        before = self._curvature(key_clean, state, law, code)
         if self.problem.publish.mode == "aligned":
             source = jnp.arange(code.shape[0])
-            published, after = moved, self._curvature(key_draw, state, moved)
+            published, after = moved, self._curvature(key_draw, state, law, moved)
         else:
-            published, after, source = self._resample(key_draw, state, moved, rank)
-        release = self._decode(key_observe, state, prepared, published)
+            published, after, source = self._resample(
+                key_draw, state, law, moved, rank, settings.strength
+            )
+        release = self._decode(key_observe, state, law, prepared, published, settings.strength)
         length = jax.vmap(obfuscate.safe_norm)(delta)
         return release, PublishInfo(seen, before, after, length, source)
 
+    def _law(self, key: Array, state: bilevel.BilevelState, prepared: Prepared) -> rvae.Law:
+        """The law of codes, its precision fitted to all of them."""
+        encode = lambda a: self.problem.generator.encode(state.generator, *a)[0]
+        codes = map_blocks(encode, (prepared.x, prepared.probs), block_size=_BLOCK)
+        order = jax.random.permutation(jax.random.fold_in(key, 4), codes.shape[0])
+        fit = self.problem.fit_latent(state.generator, codes[order])
+        return self.problem.law(state.generator, fit)
+
     def _perturb(
-        self, key: Array, state: bilevel.BilevelState, prepared: Prepared
+        self,
+        key: Array,
+        state: bilevel.BilevelState,
+        prepared: Prepared,
+        law: rvae.Law,
+        settings: obfuscate.Settings,
     ) -> tuple[Array, Array, Array, Array]:
         """Clean codes, exposure, its rank, and perturbations after the last lower-level steps."""
         gen, lower, publish = self.problem.generator, self.problem.lower, self.problem.publish
@@ -107,51 +146,68 @@ class CurvaturePublisher:
         def see(args: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             k, x, probs = args
             code = gen.encode(state.generator, x, probs)[0]
+            near = law.local(fun, code)
             record = joint.joint_point(gen.space, x, probs)
             probes = publish.curvature_probes
             return code, obfuscate.exposure(
-                k, fun, code, record, scale=lower.scale, num_probes=probes
+                k, near.fun, near.code, record, scale=settings.scale, num_probes=probes
             )
 
         keys = jax.random.split(key_exposure, count)
         code, seen = map_blocks(see, (keys, prepared.x, prepared.probs), block_size=_BLOCK)
         rank = bilevel.exposure_rank(seen, seen)
-        weight = obfuscate.proximity(
-            rank, least_exposed=lower.proximity, most_exposed=lower.proximity_exposed
-        )
 
         def descend(args: tuple[Array, Array, Array, Array]) -> Array:
-            k, z, d, w = args
+            k, z, d, r = args
+            near = law.local(fun, z)
+            keys = jax.random.split(k, publish.drift_steps)
+            moved, _ = obfuscate.descend(
+                keys,
+                near.fun,
+                near.code,
+                near.enter(d),
+                r,
+                settings,
+                num_probes=lower.num_probes,
+                surface=near.surface,
+            )
+            return near.leave(moved)
 
-            def body(d: Array, k: Array) -> tuple[Array, None]:
-                return obfuscate.update(k, fun, z, d, w, **bilevel.update_options(lower))[0], None
-
-            return jax.lax.scan(body, d, jax.random.split(k, publish.drift_steps))[0]
-
-        delta = state.perturbation
+        delta = settings.strength * state.perturbation
         if publish.drift_steps:
             keys = jax.random.split(key_steps, count)
-            delta = map_blocks(descend, (keys, code, delta, weight), block_size=_BLOCK)
+            delta = map_blocks(descend, (keys, code, delta, rank), block_size=_BLOCK)
         return code, seen, rank, delta
 
-    def _curvature(self, key: Array, state: bilevel.BilevelState, codes: Array) -> Array:
+    def _curvature(
+        self, key: Array, state: bilevel.BilevelState, law: rvae.Law, codes: Array
+    ) -> Array:
         """Decoder's curvature at scale at each code, `[k]`."""
         lower, probes = self.problem.lower, self.problem.publish.curvature_probes
         fun = self.problem.generator.decoder_fn(state.generator)
+
+        def see(args: tuple[Array, Array]) -> Array:
+            near = law.local(fun, args[1])
+            return obfuscate.curvature(
+                args[0], near.fun, near.code, scale=lower.scale, num_probes=probes
+            )
+
         keys = jax.random.split(key, codes.shape[0])
-        return map_blocks(
-            lambda a: obfuscate.curvature(a[0], fun, a[1], scale=lower.scale, num_probes=probes),
-            (keys, codes),
-            block_size=_BLOCK,
-        )
+        return map_blocks(see, (keys, codes), block_size=_BLOCK)
 
     def _resample(
-        self, key: Array, state: bilevel.BilevelState, moved: Array, rank: Array
+        self,
+        key: Array,
+        state: bilevel.BilevelState,
+        law: rvae.Law,
+        moved: Array,
+        rank: Array,
+        strength: obfuscate.Scalar,
     ) -> tuple[Array, Array, Array]:
         """Draws codes around perturbed parents and keeps the least curved of each class.
 
-        `z' = rho z + sqrt(1 - rho^2) e` keeps the standard normal law of codes; rho falls with the
-        parent's exposure. Selecting within the decoded class leaves the class balance alone.
+        Redraws keep the prior (for a Gaussian, `z' = rho z + sqrt(1 - rho^2) e`); rho falls with
+        the parent's exposure. Selecting within the decoded class leaves the class balance alone.
         """
         publish, gen = self.problem.publish, self.problem.generator
         wanted = max(1, round(publish.copies * moved.shape[0]))
@@ -160,10 +216,13 @@ class CurvaturePublisher:
         # Every parent is drawn equally often, up to one.
         order = jax.random.permutation(key_parent, moved.shape[0])
         source = order[jnp.arange(drawn) % moved.shape[0]]
-        share = bilevel.kept_share(rank, publish)[source][:, None]
-        noise = jax.random.normal(key_noise, (drawn, moved.shape[1]), moved.dtype)
-        codes = share * moved[source] + jnp.sqrt(1.0 - jnp.square(share)) * noise
-        curved = self._curvature(key_curvature, state, codes)
+        share = bilevel.kept_share(rank, publish, strength)[source]
+        shape = (drawn, law.num_noise, moved.shape[1])
+        noise = jax.random.normal(key_noise, shape, moved.dtype)
+        codes = map_blocks(
+            lambda a: law.redraw(*a), (noise, moved[source], share), block_size=_BLOCK
+        )
+        curved = self._curvature(key_curvature, state, law, codes)
         if publish.oversample > 1:
             label = map_blocks(
                 lambda z: jnp.argmax(
@@ -173,7 +232,8 @@ class CurvaturePublisher:
                 block_size=_BLOCK,
             )
             share_below = rank_within_class(curved, label, num_classes=self.schema.num_classes)
-            keep = jnp.argsort(share_below)[:wanted]
+            luck = jax.random.uniform(jax.random.fold_in(key_order, 1), (drawn,), moved.dtype)
+            keep = jnp.argsort(strength * share_below + (1.0 - strength) * luck)[:wanted]
         else:
             keep = jnp.arange(drawn)
         # The order of publication says nothing about curvature or parents.
@@ -181,19 +241,39 @@ class CurvaturePublisher:
         return codes[keep], curved[keep], source[keep]
 
     def _decode(
-        self, key: Array, state: bilevel.BilevelState, prepared: Prepared, codes: Array
+        self,
+        key: Array,
+        state: bilevel.BilevelState,
+        law: rvae.Law,
+        prepared: Prepared,
+        codes: Array,
+        strength: obfuscate.Scalar,
     ) -> Release:
-        """Decodes codes to published records, in the units and precision of the release."""
-        gen = self.problem.generator
-        fun = gen.decoder_fn(state.generator)
-        draw = self.problem.publish.mode == "resampled"
+        """Decodes codes to published records, in the units and precision of the release.
+
+        Labels are those of the neighbourhood, `E f(z + s e)`: the label's part of each point goes
+        down the curvature at scale, so that one private record's label does not stand out in it.
+        """
+        gen, publish = self.problem.generator, self.problem.publish
+        fun, x_sigma = gen.decoder_fn(state.generator), self.problem.model.x_sigma
 
         def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
-            k, z = args
+            key, z = args
             point = fun(z)
             x, probs = joint.split_point(gen.space, point)
-            if draw:
-                x = joint.draw_observation(k, gen.space, point, x_sigma=self.problem.model.x_sigma)
+            if publish.label_spread > 0:
+                near = law.local(fun, z)
+                bend = geometry.curvature_at_scale(
+                    jax.random.fold_in(key, 1),
+                    near.fun,
+                    near.code,
+                    scale=strength * publish.label_spread,
+                    num_probes=publish.label_probes,
+                )
+                probs = jnp.maximum(joint.split_point(gen.space, point + bend)[1], 0.0)
+                probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
+            if publish.mode == "resampled":
+                x = joint.draw_observation(key, gen.space, point, x_sigma=x_sigma)
             return x, probs
 
         keys = jax.random.split(key, codes.shape[0])
@@ -232,6 +312,7 @@ def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:
         channels=model.channels,
         label_scale=model.label_scale,
         disc_hidden=model.disc_hidden,
+        prior=model.prior,
     )
     problem = bilevel.Bilevel(
         generator=generator,

@@ -7,15 +7,21 @@
 - `attacks`: rows with `publisher` (`raw`, `published`), `attack` and its `title`,
   `scope` (`game`: over all shadows; `this release`: the release itself), `auc` with `_low` and
   `_high`, and `points`: operating points, the same in every row, each with `fpr`, `nonmembers` and
-  `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate. Points of
+  `tpr` with `_low` and `_high`, all None where so few non-members cannot show the rate; `pooled`
+  where one threshold for all shadows gave it. Points of
   `this release` also have `realised_fpr` with `_low` and `_high`: what the threshold set on shadows
   gave. `ppv` with `_low` and `_high`, where present, is the predictive value at a prior of 1%.
 - `changes` (may be absent): rows with `attack`, its `title`, `fpr`, and what publication changed,
   `auc` and `tpr` (or None) with `_low` and `_high`: figures on the publisher less those on raw.
+- `worst_case` (may be absent or None): `records`, how many of the most exposed; rows `attacks`.
+- `canaries` (may be absent or None): `count` of each kind, and rows `attacks` with scope the kind.
 - `attributes` (may be absent): rows with `publisher`, `column`, `scope`, the share of right guesses
   of the hidden column for `members` and `nonmembers`, and `advantage` with `_low` and `_high`.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
+- `bakeoff` (may be absent; shown to the owner alone): rows with a score's `title`, `publisher`,
+  `spearman` with `_low` and `_high`, `ceiling`, and `precision`: `share`, `count`, and `value` with
+  `_low` and `_high`.
 - `utility`: rows with `trained_on` (`raw`, `published`), `scope`, `accuracy` with `_low`, `_high`.
 - `roc`: curves as `figures.roc_loglog` takes them.
 - `histograms`: `exposure_before`, `exposure_after`, `curvature_before`, `curvature_after`, each
@@ -72,7 +78,8 @@ def private_report(
       release: what is published.
       test: test records, or None.
       owner: `records`, rows of the most exposed members with `index`, `label`, `exposure_raw`,
-        `exposure_published`, `curvature`, `perturbation`; `x`, the features of the same members;
+        `exposure_published`, `exposure_change` (each with `_low` and `_high`, or without),
+        `curvature`, `perturbation`; `x`, the features of the same members;
         `scatter`, arrays `curvature`, `exposure_raw`, `exposure_published` of all members;
         `spearman`, of the first two; `csv`, the name of the file with all members.
 
@@ -120,7 +127,7 @@ def terminal_table(results: Mapping[str, Any]) -> str:
     failed = [c for c in results["checks"] if not c["ok"]]
     lines += [f"CHECK FAILED: {c['name']}: {c['text']}" for c in failed]
     lines += [f"WARNING: {w}" for w in results["warnings"]]
-    lines += wording.verdict(results)[1][:1]
+    lines += [*wording.verdict(results)[1][:1], *wording.worst_case(results)]
     lines.append("Empirical: measured against the attacks above, no (epsilon, delta) guarantee.")
     return "\n".join(lines) + "\n"
 
@@ -208,6 +215,8 @@ def _render(
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),
+            worst=_few(results.get("worst_case")),
+            canaries=_few(results.get("canaries")),
             guesses=[r for r in results.get("attributes", []) if r["scope"] == "game"],
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
@@ -231,6 +240,20 @@ def _attack_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for attack, scope in keys
     ]
+
+
+def _few(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Figures on a few records, with what the page's table of them needs."""
+    rows = found["attacks"] if found else []
+    if not rows:
+        return None
+    return {
+        **(found or {}),
+        "rows": _attack_rows(rows),
+        "points": wording.shown_points(rows),
+        "fprs": [p["fpr"] for p in rows[0]["points"]],
+        "not_resolvable": wording.not_resolvable(rows),
+    }
 
 
 def _owner_row(row: Mapping[str, Any], x: np.ndarray, schema: Schema) -> dict[str, Any]:

@@ -12,11 +12,25 @@ SHORT_ATTACKS = {
     "rmia": "RMIA online",
     "rmia_offline": "RMIA offline",
     "label_only": "label only",
+    "loss_curvature": "loss curvature",
+    "lira_augmented": "LiRA, copies",
+    "lira_ensemble": "LiRA, all models",
     "nearest": "nearest record",
     "nearest_calibrated": "nearest, calibrated",
+    "axes_calibrated": "nearest on axes",
     "neighbours": "neighbours' labels",
     "density": "density ratio",
     "density_calibrated": "density, calibrated",
+    "flow": "flow ratio",
+    "flow_calibrated": "flow, calibrated",
+    "pairs": "record and nearest",
+    "generator": "own generator",
+    "generator_calibrated": "own gen., calibr.",
+    "generator_error": "own reconstruction",
+    "generator_curvature": "own curvature",
+    "generator_code": "nearest code",
+    "generator_moved": "nearest when moved",
+    "combined": "all together",
     "attributes": "hidden columns",
     "loss_relative": "loss, relative",
     "nearest_axes": "nearest, main axes",
@@ -65,7 +79,8 @@ def rate(point: Mapping[str, Any]) -> str:
     """
     if point["tpr"] is None:
         return f"not resolvable with {point['nonmembers']} non-members"
-    return with_interval(point, "tpr", percent=True)
+    pooled = ", pooled" if point.get("pooled") else ""
+    return with_interval(point, "tpr", percent=True) + pooled
 
 
 def shown_points(attacks: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -125,11 +140,21 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     sentences = [judgement, f"After publication, {_best(published)}"]
     if raw:
         sentences.append(f"On the raw data, {_best(raw)}")
+    sentences += worst_case(results)
     sentences.append(
         "Guessing gives an AUC of 0.5 and finds as many members as it accuses non-members."
     )
     sentences.append(_usefulness(results["utility"]))
     return grade, [s for s in sentences if s]
+
+
+def worst_case(results: Mapping[str, Any]) -> list[str]:
+    """A sentence on the most exposed records, where there are figures on them."""
+    found = results.get("worst_case") or {"attacks": []}
+    rows = [r for r in found["attacks"] if r["publisher"] == "published"]
+    if not rows:
+        return []
+    return [f"On the {found['records']} records that are most exposed to it, {_best(rows)}"]
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], name: str, value: str) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -11,12 +12,14 @@ from absl import logging
 
 from curvpub import workspace
 from curvpub.audit import game, observers
+from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.membership import complementary_pairs
+from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
 from curvpub.models import make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
-from curvpub.stages import publish, train
+from curvpub.stages import free_scores, publish, train
 from curvpub.types import Publisher, Release
 from curvpub.workspace import Run
 
@@ -42,16 +45,18 @@ def audit(run: Run) -> None:
         )
     attacker = make_attacker(run)
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
+    if not all(_complete(run, name) for name in ("raw", "published")):
+        world = attacker.prepare(world)
     world = devices.replicate(run.mesh, world)
-    member = design(run)
+    member, key = design(run), run.stage_key("shadows")
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
-    raw = RawPublisher(schema=run.dataset.schema)
-    releases = {"raw": raw(run.key, run.members), "published": found[0]}
-    publishers: dict[str, Publisher] = {"raw": raw, "published": run.publisher}
+    publishers = make_publishers(run)
+    releases = {"raw": publishers["raw"](run.key, run.members), "published": found[0]}
     for name, publisher in publishers.items():
-        folder = files.private_folder(_folder(run) / name)
+        folder = files.private_folder(audit_folder(run) / name)
         _attack_target(run, attacker, world, releases[name], folder)
-        _play(run, name, publisher, attacker, world, member, folder)
+        play_shadows(run, name, publisher, attacker, key, member, world, folder)
+    free_scores.compute(run, audit_folder(run))
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
 
@@ -59,7 +64,7 @@ def audit(run: Run) -> None:
 def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
     settings = run.config.audit
-    return observers.standard_attacker(
+    attacker = observers.standard_attacker(
         run.dataset.schema,
         make_classifier(
             run.dataset.schema,
@@ -71,7 +76,40 @@ def make_attacker(run: Run) -> observers.Attacker:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         label_scale=run.config.model.label_scale,
+        flow_steps=settings.flow_steps,
+        generator=_adaptive(run) if settings.adaptive_steps else None,
     )
+    return with_references(
+        attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
+    )
+
+
+def _adaptive(run: Run) -> GeneratorObserver:
+    """The attacker that runs our method on the release; settings of the method are public."""
+    settings, model, lower = run.config.audit, run.config.model, run.config.lower
+    aligned = run.config.publish.mode == "aligned"
+    return GeneratorObserver(
+        schema=run.dataset.schema,
+        generator=run.publisher.problem.generator,
+        steps=settings.adaptive_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        x_sigma=model.x_sigma,
+        label_weight=model.label_weight,
+        kl_weight=model.kl_weight,
+        scale=lower.scale,
+        num_probes=run.config.publish.curvature_probes,
+        moves=run.config.publish.drift_steps if aligned else 0,
+        proximity=lower.proximity_exposed,
+        step_size=lower.step_size,
+        trust_radius=lower.trust_radius,
+        ridge=lower.ridge,
+    )
+
+
+def make_publishers(run: Run) -> dict[str, Publisher]:
+    """The publishers that are attacked side by side."""
+    return {"raw": RawPublisher(schema=run.dataset.schema), "published": run.publisher}
 
 
 def design(run: Run) -> np.ndarray:
@@ -89,17 +127,39 @@ def load_observed(run: Run, name: str) -> Observed:
     Raises:
       ValueError: the audit has not finished for these settings and data.
     """
-    folder = _folder(run) / name
+    folder = audit_folder(run) / name
+    shadows, target = load_shadows(run, folder), files.read_arrays(folder / "target.npz")
+    if target is None:
+        raise ValueError(_unfinished(run, "the attack on the release is"))
+    return Observed(shadows, target)
+
+
+def load_shadows(run: Run, folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The signals of one game's shadows, stacked.
+
+    Raises:
+      ValueError: there are not all of them.
+    """
     shadows = [files.read_arrays(_shadow_file(folder, k)) for k in range(run.config.audit.shadows)]
-    target = files.read_arrays(folder / "target.npz")
-    missing = sum(s is None for s in shadows)
-    if missing or target is None:
-        raise ValueError(
-            f"stages={run.config.stages!r}: {missing} of {len(shadows)} shadows are missing for "
-            "these settings and data; run the stage 'audit' first"
-        )
     done = [s for s in shadows if s is not None]
-    return Observed({k: np.stack([s[k] for s in done]) for k in done[0]}, target)
+    missing = len(shadows) - len(done)
+    if missing:
+        raise ValueError(_unfinished(run, f"{missing} of {len(shadows)} shadows are"))
+    return {k: np.stack([s[k] for s in done]) for k in done[0]}
+
+
+def load_scores(run: Run, raw: Observed, info: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of the members' exposure that need no shadows, by name, `[n]`; private.
+
+    Args:
+      run: the run.
+      raw: the signals of the raw game.
+      info: private facts about the publication.
+
+    Raises:
+      ValueError: the audit has not finished for these settings and data.
+    """
+    return free_scores.load(run, audit_folder(run), raw.target, info)
 
 
 def shadows_per_call(run: Run) -> int:
@@ -110,15 +170,17 @@ def shadows_per_call(run: Run) -> int:
     return -(-asked // run.mesh.size) * run.mesh.size
 
 
-def _play(
+def play_shadows(
     run: Run,
     name: str,
     publisher: Publisher,
     attacker: observers.Attacker,
-    world: World,
+    key: jax.Array,
     member: np.ndarray,
+    world: World,
     folder: pathlib.Path,
 ) -> None:
+    """Plays the shadows of one game that `folder` does not hold yet, and writes them there."""
     count = member.shape[0]
     done = {k for k in range(count) if files.read_arrays(_shadow_file(folder, k)) is not None}
     if done:
@@ -134,7 +196,7 @@ def _play(
         for shadow, signals in game.play(
             publisher,
             attacker,
-            run.stage_key("shadows"),
+            key,
             member,
             world,
             shadows_per_call=group,
@@ -145,6 +207,13 @@ def _play(
             _check(signals, name)
             files.write_arrays(_shadow_file(folder, shadow), signals)
             bar.update()
+
+
+def _complete(run: Run, name: str) -> bool:
+    """Whether nothing is left to do for a publisher."""
+    folder = audit_folder(run) / name
+    paths = [_shadow_file(folder, k) for k in range(run.config.audit.shadows)]
+    return all(files.read_arrays(path) is not None for path in [*paths, folder / "target.npz"])
 
 
 def _attack_target(
@@ -170,8 +239,16 @@ def _check(signals: dict[str, np.ndarray], name: str) -> None:
         )
 
 
-def _folder(run: Run) -> pathlib.Path:
+def audit_folder(run: Run) -> pathlib.Path:
+    """Private folder of the audit with these settings, data and code."""
     return files.private_folder(run.state_folder / f"audit-{workspace.audit_fingerprint(run)[:12]}")
+
+
+def _unfinished(run: Run, what: str) -> str:
+    return (
+        f"stages={run.config.stages!r}: {what} missing for these settings and data; "
+        "run the stage 'audit' first"
+    )
 
 
 def _shadow_file(folder: pathlib.Path, shadow: int) -> pathlib.Path:

@@ -1,8 +1,6 @@
 """Stage 4: from signals to figures, tables and pages; nothing is trained here."""
 
-import csv
 import dataclasses
-import io
 import os
 import platform
 import time
@@ -13,17 +11,16 @@ import numpy as np
 from scipy import stats
 
 from curvpub import workspace
-from curvpub.audit import attributes, likelihood, matching, roc, statistics, summary
+from curvpub.audit import attributes, matching, roc, statistics, summary, uncertainty
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
-from curvpub.stages import audit, publish, train
+from curvpub.stages import audit, canaries, free_scores, owner_view, publish, train, worst_case
 from curvpub.types import Release
 from curvpub.workspace import Run
 
-_MOST_EXPOSED = 40  # records shown one by one to the owner
-_STRICT_FPR = 0.001  # shown as well, where the non-members are enough for it
+_STRICT_FPRS = (0.001, 0.0001)  # shown as well, where the non-members are enough for them
 _SEED = 7  # of the bootstrap; fixed, so that a report can be made again
 
 
@@ -41,9 +38,7 @@ def report(run: Run) -> None:
     release, info = found
     observed = {name: audit.load_observed(run, name) for name in ("raw", "published")}
     member = audit.design(run)
-    exposure = {
-        name: likelihood.exposure(o.shadows["confidence"], member) for name, o in observed.items()
-    }
+    exposure, change = owner_view.exposures(run, observed, member)
     results = collect(run, release, info, observed, member, exposure)
     schema, test = run.dataset.schema, run.dataset.test
     shown = test if run.dataset.test_is_public else None
@@ -55,7 +50,7 @@ def report(run: Run) -> None:
         },
         metadata={"audited": True, "audit": public_audit(results)},
     )
-    owner = owners_view(run, info, exposure)
+    owner = owner_view.owners_view(run, info, exposure | {"change": change})
     files.write_bytes(run.private / "records.csv", owner.pop("table"))
     page = pages.private_report(results, schema=schema, release=release, test=test, owner=owner)
     files.write_bytes(run.private / "report.html", page)
@@ -69,9 +64,9 @@ def collect(
     info: dict[str, np.ndarray],
     observed: dict[str, audit.Observed],
     member: np.ndarray,
-    exposure: dict[str, np.ndarray],
+    exposure: dict[str, uncertainty.RecordIntervals],
 ) -> dict[str, Any]:
-    """All aggregate figures of a run as one JSON-able dict; safe to publish."""
+    """All aggregate figures of a run as one JSON-able dict; `public_audit` says what is public."""
     fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
     attacks, roc, played = [], [], {}
@@ -126,11 +121,22 @@ def collect(
         },
         "attacks": rows,
         "changes": [dataclasses.asdict(c) for c in changes],
+        "worst_case": worst_case.most_exposed(
+            run, {name: o.shadows for name, o in observed.items()}, member, fprs
+        ),
+        "canaries": canaries.figures(run, fprs),
         "attributes": [dataclasses.asdict(row) for rows in guesses for row in rows],
         "matching": dataclasses.asdict(_matching(run, release, info)),
         "utility": utility(observed, len(run.dataset.test), run.config.audit.confidence),
         "roc": roc,
         "histograms": histograms(info, exposure),
+        "bakeoff": free_scores.compare(
+            audit.load_scores(run, observed["raw"], info),
+            exposure,
+            run.member,
+            bootstrap=run.config.audit.bootstrap,
+            confidence=run.config.audit.confidence,
+        ),
         "history": train.history(run),
         "checks": [_null_row(r) for r in null],
         "timings": train.timings(run),
@@ -157,12 +163,12 @@ def utility(
 
 
 def histograms(
-    info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
+    info: dict[str, np.ndarray], exposure: dict[str, uncertainty.RecordIntervals]
 ) -> dict[str, dict[str, list[float]]]:
     """Aggregated, small cells merged: what may be shown of per-record figures in public."""
     values = {
-        "exposure_before": exposure["raw"],
-        "exposure_after": exposure["published"],
+        "exposure_before": exposure["raw"].value,
+        "exposure_after": exposure["published"].value,
         "curvature_before": info["curvature_before"],
         "curvature_after": info["curvature_after"],
     }
@@ -171,36 +177,6 @@ def histograms(
         counts, edges = figures.suppressed_histogram(np.asarray(array, np.float64), bins=30)
         result[name] = {"counts": np.asarray(counts).tolist(), "edges": np.asarray(edges).tolist()}
     return result
-
-
-def owners_view(
-    run: Run, info: dict[str, np.ndarray], exposure: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """The per-record view, for the private page alone."""
-    pool, index = run.dataset.pool, np.flatnonzero(run.member)
-    columns = {
-        "index": index,
-        "label": pool.y[index],
-        "exposure_raw": exposure["raw"][index],
-        "exposure_published": exposure["published"][index],
-        "curvature": info["exposure"],
-        "perturbation": info["perturbation"],
-    }
-    order = np.argsort(-columns["exposure_raw"])
-    rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
-    correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
-    return {
-        "records": rows[:_MOST_EXPOSED],
-        "x": pool.x[index[order[:_MOST_EXPOSED]]],
-        "scatter": {k: columns[k] for k in ("curvature", "exposure_raw", "exposure_published")},
-        "spearman": float(np.asarray(correlation)[0]),
-        "csv": "records.csv",
-        "table": table.getvalue(),
-    }
 
 
 def warnings(run: Run, results: dict[str, Any]) -> list[str]:
@@ -218,6 +194,8 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
             f"{run.config.audit.shadows} shadows: calibrated attacks get stronger with more of "
             "them, so these figures are a lower bound on what a determined attacker can do."
         )
+    if results["worst_case"] is None:
+        found.append("the most exposed records are not measured apart: that takes 16 shadows.")
     if run.config.publish.mode == "aligned":
         found.append(
             "aligned mode publishes one record per private record: whoever calibrates distances "
@@ -235,7 +213,8 @@ def warnings(run: Run, results: dict[str, Any]) -> list[str]:
 def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     """The aggregate audit as the release carries it."""
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
-    kept += ("attacks", "changes", "attributes", "matching", "utility", "checks")
+    kept += ("attacks", "changes", "worst_case", "canaries", "attributes", "matching", "utility")
+    kept += ("checks",)
     return {k: results[k] for k in kept}
 
 
@@ -246,8 +225,8 @@ def machine(run: Run) -> str:
 
 
 def operating_points(fpr: float) -> tuple[float, ...]:
-    """False-positive rates of the report: the configured one, and a strict one below it."""
-    return (fpr, _STRICT_FPR) if fpr > _STRICT_FPR else (fpr,)
+    """False-positive rates of the report: the configured one, and strict ones below it."""
+    return (fpr, *(strict for strict in _STRICT_FPRS if strict < fpr))
 
 
 def _options(run: Run) -> dict[str, Any]:

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub.audit import complementary_pairs, make_world, play, standard_attacker
+from curvpub.audit import (
+    GeneratorObserver,
+    complementary_pairs,
+    make_world,
+    play,
+    standard_attacker,
+    with_references,
+)
+from curvpub.models import make_generator
 from curvpub.models.networks import Mlp
 from curvpub.publishers import RawPublisher
 from curvpub.types import Array, Records, Release, Schema
@@ -27,10 +35,28 @@ class ConstantPublisher:
         return Release(x=x, y=y)
 
 
+def make_generator_observer(**options):
+    """An attacker's generator of seconds; `moves` makes it give every signal."""
+    generator = make_generator(
+        SCHEMA, kind="mlp", latent_dim=2, hidden=(16,), channels=4, label_scale=1.0,
+        disc_hidden=(4,),
+    )  # fmt: skip
+    options = {"steps": 40, "batch_size": 16, "learning_rate": 5e-3, "moves": 1} | options
+    return GeneratorObserver(schema=SCHEMA, generator=generator, num_probes=2, **options)
+
+
 def make_attacker(**options):
-    """Every observer, with small models."""
-    options = {"steps": 60, "batch_size": 16, "learning_rate": 0.02, "label_scale": 1.0} | options
-    return standard_attacker(SCHEMA, Mlp((16,), 3), **options)
+    """Every observer and one further model, with small models."""
+    options = {
+        "steps": 60,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "label_scale": 1.0,
+        "flow_steps": 20,
+        "generator": make_generator_observer(),
+    } | options
+    attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
+    return with_references(attacker, ("augmented",), hidden=(16,), channels=2)
 
 
 def draw_records(seed: int, count: int) -> Records:
@@ -49,8 +75,9 @@ def schema():
 
 
 @pytest.fixture(scope="session")
-def world():
-    return make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40))
+def draw():
+    """`draw(seed, count)`: records of the toy data."""
+    return draw_records
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +86,24 @@ def attacker():
 
 
 @pytest.fixture(scope="session")
+def light_attacker():
+    """Without what takes long to compile; the observers that it has see the same."""
+    return make_attacker(flow_steps=0, generator=None)
+
+
+@pytest.fixture(scope="session")
+def world(attacker):
+    return attacker.prepare(make_world(SCHEMA, draw_records(0, 60), draw_records(1, 40)))
+
+
+@pytest.fixture(scope="session")
 def attacker_with():
     return make_attacker
+
+
+@pytest.fixture(scope="session")
+def generator_observer():
+    return make_generator_observer
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +115,7 @@ def member():
 def run_game(attacker, member, world):
     """Plays and stacks: `{signal: [K, ...]}`."""
 
-    def run(publisher, shadows=None, **options):
+    def run(publisher, shadows=None, attacker=attacker, **options):
         rows = member if shadows is None else member[:shadows]
         options = {"shadows_per_call": 4} | options
         found = dict(play(publisher, attacker, jax.random.key(3), rows, world, **options))

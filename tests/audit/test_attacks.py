@@ -25,16 +25,39 @@ def planted_signals(seed, shadows=12, records=120):
     member = complementary_pairs(rng, num_shadows=shadows, num_records=records)
     confidence = 3 * rng.normal(size=records) + 2.0 * member + rng.normal(size=member.shape)
     far = np.exp(rng.normal(size=records) + 0.3 * rng.normal(size=member.shape))
+    copies = confidence[..., None] + 0.3 * rng.normal(size=(*member.shape, 3))
+
+    def noisy(scale=1.0):
+        return confidence + scale * rng.normal(size=member.shape)
+
+    lengths = (
+        "axes_distance",
+        "distance_ratio",
+        "axes_ratio",
+        "generator_loss",
+        "generator_error",
+        "generator_curvature",
+        "generator_code_distance",
+        "generator_moved_distance",
+    )
     return {
         "confidence": confidence,
+        "long.confidence": 2 * confidence + rng.normal(size=member.shape),
+        "linear.confidence": rng.normal(size=records) + rng.normal(size=member.shape),
+        "augmented.confidence": copies[..., 0],
+        "augmented.confidence_augmented": copies,
+        "loss_curvature": 20 / (1 + np.exp(confidence)) + 0.3 * rng.normal(size=member.shape),
         "log_prob": -np.logaddexp(0, -confidence),
         "population_log_prob": -np.logaddexp(0, -3 * rng.normal(size=(shadows, 500))),
         "modified_entropy": np.logaddexp(0, -confidence),
         "robustness": np.round(9 / (1 + np.exp(-confidence / 2))) / 9,
         "distance": np.where(member, 0.0, far),
         "agreement": np.round(5 / (1 + np.exp(-confidence / 2))) / 5,
-        "density_ratio": confidence + rng.normal(size=member.shape),
-        "attribute": confidence + rng.normal(size=member.shape),
+        "density_ratio": noisy(),
+        "attribute": noisy(),
+        "flow_ratio": noisy(),
+        "nearest_label": 1 / (1 + np.exp(-noisy())),
+        **{name: np.exp(-noisy() / 3) for name in lengths},
     }, member
 
 
@@ -91,6 +114,8 @@ def test_planted_separation(shadows):
     assert ideal - (0.05 if shadows == 12 else 0.02) < mean["lira"] < ideal + 0.01
     assert mean["loss_threshold"] < ideal - 0.15
     assert mean["lira_offline"] < mean["lira"]
+    # Noisier signals than the confidence, and all of them with it: the others add nothing true.
+    assert mean["loss_threshold"] < mean["flow_calibrated"] < mean["lira"] + 0.02
     assert mean["nearest"] == mean["nearest_calibrated"] == 1.0
 
 

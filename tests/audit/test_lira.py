@@ -9,7 +9,7 @@ from scipy import stats
 from curvpub.audit import auc, complementary_pairs, exposure, lira, lira_target, logit_confidence
 
 MODES = [(m, v) for m in ("online", "offline") for v in ("global", "per_record")]
-MODES += [("difference", "global")]
+MODES += [("difference", "global"), ("shift", "global")]
 
 
 def design(seed, shadows, records):
@@ -50,6 +50,8 @@ def naive_score(target, scores, member, mode, variance):
         out = stats.norm(np.mean(outs[i]), spread(outs, i))
         if mode == "difference":
             result.append(target[i] - out.mean())
+        elif mode == "shift":
+            result.append(target[i] - (out.mean() + np.mean(ins[i])) / 2)
         elif mode == "offline":  # the one-sided test's z value, Eq. (4) of the paper
             result.append((target[i] - out.mean()) / out.std())
         else:
@@ -112,6 +114,24 @@ def test_ranks_members_first(mode, variance):
     raw = np.mean([auc(s, m) for s, m in zip(scores, member, strict=True)])
     assert area > 0.93
     assert area > raw + 0.1  # calibration takes away the records' bases
+
+
+def test_a_common_shift_is_better_estimated_in_common():
+    """A weak leak that is alike in all records, few shadows: two means a record are too many.
+
+    The ideal AUC is Phi(d / sqrt 2); `shift` loses to it what one mean a record costs.
+    """
+    rng = np.random.default_rng(0)
+    member = design(0, 12, 2000)
+    scores = 3 * rng.normal(size=2000) + 0.5 * member + rng.normal(size=member.shape)
+    area = {
+        mode: np.mean([auc(s, m) for s, m in zip(lira(scores, member, mode=mode), member,
+                                                 strict=True)])
+        for mode in ("online", "offline", "shift")
+    }  # fmt: skip
+    ideal = stats.norm.cdf(0.5 / 2**0.5 / (1 + 1 / 10) ** 0.5)
+    assert area["shift"] == pytest.approx(ideal, abs=0.01)
+    assert area["shift"] > area["offline"] + 0.003 > area["online"] + 0.01
 
 
 @pytest.mark.parametrize("shadows", [6, 16])

@@ -61,7 +61,8 @@ def parts(request):
     count = 12
     rows = [
         {"index": 7_000_000 + i, "label": int(i % 2), "exposure_raw": 777.77 + i}
-        | {"exposure_published": 0.5, "curvature": 1.25, "perturbation": 0.25}
+        | {"exposure_published": 0.5, "exposure_change": -777.27}
+        | {"curvature": 1.25, "perturbation": 0.25}
         for i in range(count)
     ]
     scatter = {k: rng.random(100) for k in ("curvature", "exposure_raw", "exposure_published")}
@@ -104,6 +105,30 @@ def test_public_page(results, parts):
     ):
         assert words in page.text, words
     assert "PRIVATE" not in page.text
+
+
+def test_private_page_compares_scores_and_shows_intervals(results, parts):
+    """Where they are there; neither appears on the public page."""
+    schema, release, test, owner = parts
+    cells = [{"share": 0.05, "count": 34, "value": 0.412, "value_low": 0.3, "value_high": 0.53}]
+    row = {"score": "s", "title": "some <score>", "publisher": "raw", "spearman": 0.4567}
+    row |= {"spearman_low": 0.41, "spearman_high": 0.49, "ceiling": 0.87, "precision": cells}
+    results = results | {"bakeoff": [row]}
+    for record in owner["records"]:
+        record |= {"exposure_raw_low": 770.5, "exposure_raw_high": 790.25}
+    page = check(
+        report.private_report(results, schema=schema, release=release, test=test, owner=owner)
+    )
+    for words in (
+        "some <score> raw +0.457 [+0.410, +0.490] 0.87 41.2% [30.0, 53.0]",
+        "Found of the top 5% (34)",
+        "777.77 [770.50, 790.25] 0.50",
+    ):
+        assert words in page.text, words
+    public = report.public_report(results, schema=schema, release=release, test=test)
+    assert "some &lt;score" not in public
+    assert "0.457" not in public
+    assert "770.50" not in public
 
 
 def test_private_page_adds_records(results, parts):
@@ -307,3 +332,36 @@ def test_intervals_in_words():
 
 def test_markdown_escapes():
     assert card.escape_markdown("a|b\n<i> [x](y)") == r"a\|b &lt;i&gt; \[x\]\(y\)"
+
+
+def worst(results):
+    """Results with figures on the most exposed records, and on two kinds of canaries."""
+    few = [r for r in copy.deepcopy(results["attacks"]) if r["scope"] == "game"]
+    for row in few:
+        row["scope"], row["points"][0]["pooled"] = "67 most exposed", True
+        row["points"][1]["nonmembers"] = 536
+        row["auc"], row["auc_high"] = 0.9 * row["auc"] + 0.1, 1.0
+    planted = [{**r, "scope": k} for r in few for k in ("out_of_distribution", "natural")]
+    return results | {
+        "worst_case": {"records": 67, "share": 0.05, "attacks": few},
+        "canaries": {"count": 20, "attacks": planted},
+    }
+
+
+def test_the_worst_case_is_shown(results, parts):
+    schema, release, test, _ = parts
+    text = report.public_report(worst(results), schema=schema, release=release, test=test)
+    page = check(text).text
+    assert "On the 67 records that are most exposed to it, the best attack" in page
+    assert "67 most exposed" in page
+    assert "out of distribution" in page
+    assert "2.6% [2.1, 3.2], pooled" in page
+    assert "not resolvable with 536 non-members" in page
+    assert "20 records of each kind" in page
+    terminal = report.terminal_table(worst(results))
+    assert "On the 67 records that are most exposed to it, the best attack" in terminal
+    assert wording.verdict(worst(results))[0] == wording.verdict(results)[0]
+    for nothing in (results, results | {"worst_case": None, "canaries": None}):
+        text = report.public_report(nothing, schema=schema, release=release, test=test)
+        assert "most exposed" not in text
+        assert "Canaries" not in text

@@ -1,0 +1,247 @@
+"""What each part of the method buys: variants of one publisher in the whole-publisher game.
+
+    python -m benchmarks.method mnist --shadows 16                 # all variants, or some:
+    python -m benchmarks.method mnist --shadows 16 --only spread
+    python -m benchmarks.method --table benchmarks/results/method-mnist.jsonl
+
+Every variant is a change of settings. Those that change training have generators of their own;
+generators are trained once for each shadow and kept in `--cache` (private data are in them), and
+every variant publishes from the same ones. One line of JSON for each variant and run.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import pickle
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from curvpub import audit, bilevel, data
+from curvpub.config import Config, from_config_dict
+from curvpub.models import make_classifier
+from curvpub.publishers.curvature import CurvaturePublisher, Prepared, make_publisher
+from curvpub.types import Dataset, Records
+
+ROOT = pathlib.Path(__file__).parent.parent
+ATTACKS = ("lira", "rmia", "nearest_calibrated", "density_calibrated")
+
+PLAIN = {"lower.strength": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0}
+GUIDED = {"publish.label_spread": 0.8, "publish.oversample": 2, "publish.copies": 4.0}
+SMOOTH = {"model.x_sigma": 0.2}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # The bar: plain sampling with the same decoder.
+    "prior": {**PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 4.0},
+    "noise 0.4": {**PLAIN, "publish.rho": 0.4, "publish.rho_exposed": 0.4, "publish.copies": 4.0},
+    "default": {},
+    # The same with a blurrier likelihood.
+    "blurry prior": {
+        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 4.0,
+    },
+    "blurry noise 0.4": {
+        **SMOOTH, **PLAIN, "publish.rho": 0.4, "publish.rho_exposed": 0.4, "publish.copies": 4.0,
+    },
+    "blurry prior x1": {
+        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 1.0,
+    },
+    "blurry prior x2": {
+        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
+    },
+    # Guidance, part by part.
+    "select": {**SMOOTH, **GUIDED, "publish.label_spread": 0.0},
+    "spread": {**SMOOTH, **GUIDED, "publish.oversample": 1},
+    "select, spread 0.4": {**SMOOTH, **GUIDED, "publish.label_spread": 0.4},
+    "select, spread 0.8": {**SMOOTH, **GUIDED},
+    "select, spread 1.2": {**SMOOTH, **GUIDED, "publish.label_spread": 1.2},
+    "select, spread 0.8, x2": {**SMOOTH, **GUIDED, "publish.copies": 2.0},
+    "select, spread 0.8, x1": {**SMOOTH, **GUIDED, "publish.copies": 1.0},
+    "select, spread 0.8, prior": {
+        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0,
+    },
+    "select, spread 0.8, prior, x2": {
+        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
+    },
+    "select, spread 1.2, prior, x2": {
+        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
+        "publish.label_spread": 1.2,
+    },
+    # Ablations of the guided one.
+    "no discriminator": {**SMOOTH, **GUIDED, "train.adversarial_weight": 0.0},
+    "no label term": {**SMOOTH, **GUIDED, "train.perturbed_label_weight": 0.0},
+    "no lower level": {**SMOOTH, **GUIDED, "lower.batch_fraction": 0.0, "publish.drift_steps": 0},
+    "small scale": {**SMOOTH, **GUIDED, "lower.scale": 0.05},
+    "Langevin": {**SMOOTH, **GUIDED, "lower.temperature": 0.02},
+}  # fmt: skip
+
+
+def settings(name: str, changes: dict[str, Any]) -> Config:
+    """The small configuration of an experiment with some settings changed."""
+    path = ROOT / "experiments" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    chosen = module.get_config() if name == "digits" else module.get_config("small")
+    for key, value in changes.items():
+        section, field = key.split(".")
+        chosen[section][field] = value
+    return from_config_dict(chosen)
+
+
+def training_key(config: Config) -> str:
+    """Hash of everything that trained generators depend on."""
+    parts = [dataclasses.asdict(p) for p in (config.data, config.model, config.lower, config.train)]
+    code = "".join(p.read_text() for p in sorted((ROOT / "curvpub").glob("*.py")))
+    text = json.dumps([*parts, config.seed, hashlib.sha256(code.encode()).hexdigest()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Game:
+    """One data set, one design, one attacker; generators are cached."""
+
+    def __init__(self, name: str, shadows: int, cache: pathlib.Path):
+        """Loads the data and puts what the attacker knows on the device."""
+        self.name, self.cache = name, cache
+        base = settings(name, {})
+        self.dataset: Dataset = data.load(base.data, seed=base.seed)
+        schema, chosen = self.dataset.schema, base.audit
+        self.world = audit.make_world(schema, self.dataset.pool, self.dataset.test)
+        self.member = audit.complementary_pairs(
+            np.random.default_rng([base.seed, 2]),
+            num_shadows=shadows,
+            num_records=len(self.dataset.pool),
+        )
+        model = make_classifier(
+            schema, kind=chosen.classifier, hidden=chosen.hidden, channels=chosen.channels
+        )
+        self.attacker = audit.standard_attacker(
+            schema,
+            model,
+            steps=chosen.steps,
+            batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            label_scale=base.model.label_scale,
+        )
+
+    def members(self, shadow: int) -> Records:
+        """The records of one shadow."""
+        rows, pool = np.flatnonzero(self.member[shadow]), self.dataset.pool
+        return Records(x=jnp.asarray(pool.x[rows]), y=jnp.asarray(pool.y[rows]))
+
+    def states(self, publisher: CurvaturePublisher, folder: pathlib.Path) -> list[pathlib.Path]:
+        """One file with a trained state for each shadow."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+        @jax.jit
+        def train(key: jax.Array, records: Records) -> bilevel.BilevelState:
+            prepared = publisher.prepare(records)
+            state = bilevel.init_state(key, publisher.problem, len(records))
+            steps = publisher.problem.train.steps
+            state, _ = bilevel.run_steps(
+                publisher.problem, state, prepared.x, prepared.probs, num_steps=steps
+            )
+            return dataclasses.replace(state, key=jax.random.key_data(state.key))
+
+        paths = [folder / f"{k}.pkl" for k in range(len(self.member))]
+        for shadow, path in enumerate(tqdm(paths, "train", leave=False)):
+            if not path.exists():
+                key = jax.random.fold_in(jax.random.key(7), shadow)
+                state = jax.tree.map(np.asarray, train(key, self.members(shadow)))
+                path.with_suffix(".part").write_bytes(pickle.dumps(state))
+                path.with_suffix(".part").rename(path)
+        return paths
+
+    def play(self, changes: dict[str, Any]) -> tuple[dict[str, np.ndarray], float]:
+        """Signals of all shadows of a variant, and the seconds that publishing and attack took."""
+        config = settings(self.name, changes)
+        publisher = make_publisher(config, self.dataset.schema)
+        folder = self.cache / f"{self.name}-{training_key(config)}"
+        paths, began = self.states(publisher, folder), time.perf_counter()
+
+        @jax.jit
+        def shadow(key: jax.Array, state: Any, records: Records, world: audit.World) -> Any:
+            key_publish, key_attack = jax.random.split(key)
+            prepared: Prepared = publisher.prepare(records)
+            release, _ = publisher.publish(key_publish, state, prepared)
+            return self.attacker.observe(key_attack, release, world)
+
+        found = []
+        for number, path in enumerate(tqdm(paths, "attack", leave=False)):
+            state = pickle.loads(path.read_bytes())  # our own file
+            state = dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
+            key = jax.random.fold_in(jax.random.key(11), number)
+            signals = shadow(key, state, self.members(number), self.world)
+            found.append(jax.tree.map(np.asarray, signals))
+        seconds = time.perf_counter() - began
+        return {k: np.stack([f[k] for f in found]) for k in found[0]}, seconds
+
+
+def figures(signals: dict[str, np.ndarray], member: np.ndarray) -> dict[str, Any]:
+    """Accuracy with its standard error, and every attack's figures with 95% intervals."""
+    scores, accuracy = audit.attack_scores(signals, member), signals["accuracy"]
+    error = float(accuracy.std(ddof=1) / len(accuracy) ** 0.5)
+    row: dict[str, Any] = {"accuracy": float(accuracy.mean()), "accuracy_se": error}
+    for name in ATTACKS:
+        found = audit.game_statistics(
+            scores[name], member, fprs=[0.01], bootstrap=200, confidence=0.95, seed=0
+        )
+        row[name] = {"auc": list(found.auc), "tpr": list(found.tpr[0]) if found.tpr[0] else None}
+    return row
+
+
+def table(path: pathlib.Path) -> str:
+    """Markdown of a result file."""
+    head = ["variant", "accuracy", *ATTACKS]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---|" * len(ATTACKS)]
+    for text in path.read_text().splitlines():
+        row = json.loads(text)
+        cells = [row["variant"], f"{row['accuracy']:.2%} ± {row['accuracy_se']:.2%}"]
+        for name in ATTACKS:
+            (auc, low, high), tpr = row[name]["auc"], row[name]["tpr"]
+            cells.append(f"{auc:.3f} ± {(high - low) / 2:.3f}" + (f", {tpr[0]:.1%}" if tpr else ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Plays the variants, or prints the table of a result file."""
+    parser = argparse.ArgumentParser(description="Variants of the method in the game")
+    parser.add_argument("data", nargs="?", default="mnist", help="name of an experiment")
+    parser.add_argument("--shadows", type=int, default=16)
+    parser.add_argument("--only", default="", help="variants with this text in their name")
+    parser.add_argument("--cache", type=pathlib.Path, default=ROOT / "runs" / "method")
+    parser.add_argument("--out", type=pathlib.Path, help="result file, lines are added to it")
+    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.table))
+        return
+    out = options.out or pathlib.Path(__file__).parent / "results" / f"method-{options.data}.jsonl"
+    game = Game(options.data, options.shadows, options.cache)
+    for name, changes in VARIANTS.items():
+        if options.only not in name:
+            continue
+        signals, seconds = game.play(changes)
+        row = {
+            "data": options.data, "variant": name, "changes": changes, "shadows": options.shadows,
+            **figures(signals, game.member), "seconds": round(seconds, 1),
+            "machine": f"{jax.default_backend()}, {os.cpu_count()} cores, jax {jax.__version__}",
+        }  # fmt: skip
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(table(out).splitlines()[-1], flush=True)
+    print(f"written to {out}; python -m benchmarks.method --table {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Fidelity and diversity of a release in a feature space."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from curvpub.evaluate import checks
+from curvpub.evaluate.frechet import frechet_distance
+from curvpub.evaluate.neighbourhoods import neighbourhoods
+from curvpub.evaluate.space import FeatureSpace
+from curvpub.evaluate.supports import supports
+from curvpub.evaluate.vendi import vendi_score
+from curvpub.types import Release
+
+
+class Fidelity(NamedTuple):
+    """Every figure of published features against those of real test records."""
+
+    count: int  # points of each kind that were compared
+    frechet: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    alpha_precision: float
+    beta_recall: float
+    vendi: float  # of the published points
+    vendi_real: float  # of as many real ones
+
+
+def fidelity(
+    space: FeatureSpace, release: Release, *, neighbours: int = 5, most: int = 5000, seed: int = 0
+) -> Fidelity:
+    """Measures a release against real records that are in neither pool nor space.
+
+    Most figures depend on the number of points, so as many published as real ones are compared:
+    a random choice of the larger sample.
+
+    Args:
+      space: fitted outside the pool.
+      release: what was published; labels are not looked at.
+      neighbours: k of all neighbourhoods.
+      most: points of either kind at most.
+      seed: of the choice.
+
+    Raises:
+      ValueError: the release does not fit the schema, or points are too few.
+    """
+    checks.check_whole("most", most, 2)
+    checks.check_release(space.schema, release)
+    rng = np.random.default_rng(seed)
+    count = min(most, len(space.reference), len(release.x))
+    rows = rng.permutation(len(release.x))[:count]
+    real = space.reference[rng.permutation(len(space.reference))[:count]]
+    published = space.embed(np.asarray(release.x)[rows])
+    near = neighbourhoods(real, published, neighbours=neighbours)
+    typical = supports(real, published, neighbours=neighbours)
+    centre = space.reference.mean(axis=0)
+    return Fidelity(
+        count=count,
+        frechet=frechet_distance(real, published),
+        precision=near.precision,
+        recall=near.recall,
+        density=near.density,
+        coverage=near.coverage,
+        alpha_precision=typical.alpha_precision,
+        beta_recall=typical.beta_recall,
+        vendi=vendi_score(published - centre),
+        vendi_real=vendi_score(real - centre),
+    )
