@@ -1,152 +1,204 @@
-"""Time and memory of the audit's figures, beside the plain ways of computing them.
+"""The audit's speed beside other ways of getting the same numbers, all in one run.
 
-    python benchmarks/audit.py --shadows=64 --records=60000
-    python benchmarks/audit.py --observers --records=4000
+    python -m benchmarks.audit                       # benchmarks/results/audit-2cpu.json, minutes
+    python -m benchmarks.audit --quick               # two rounds of everything, small
+    python -m benchmarks.audit --only=shadows        # one part, for the same file
+    python -m benchmarks.audit --table benchmarks/results/audit-2cpu.json
 
-Both ways are timed side by side in one run; ratios count. The plain ways are run on a few shadows
-and scaled up: the bootstrap in proportion to the shadows, leave-one-pair-out to their square.
-Memory is the most that NumPy had allocated at once. `--observers` times each way of looking at one
-release of random 28 x 28 images instead: half as many members as records, published twice.
+Ways are run alternately in one process, and a ratio is the median over rounds of neighbouring runs,
+which a busy machine disturbs least. Times are for a machine with nothing else to do: PyTorch's
+threads wait for one another actively, and lose most where others need the cores. `torch` and
+`faiss` (extra `bench`) are left out where not installed; MNIST is read from `TFDS_DATA_DIR`.
 """
 
 import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
 import time
-import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
-from curvpub.audit import (
-    complementary_pairs,
-    delong,
-    game_statistics,
-    lira,
-    lira_target,
-    make_world,
-    standard_attacker,
-)
-from curvpub.audit.roc import rank
-from curvpub.models.networks import Mlp
-from curvpub.types import Records, Release, Schema
+from benchmarks import audit_figures, audit_shadows
 
-FPRS = (0.01, 0.001)
-PLAIN_SHADOWS = 8
+Row = dict[str, Any]
+OURS, AT_ONCE, GROUPED = "ours", "ours, two calls at once", "ours, four shadows in a call"
 
 
-def plain_bootstrap(scores: np.ndarray, member: np.ndarray, bootstrap: int) -> np.ndarray:
-    """AUC and TPR of each shadow under every resample, all weights at once; `[K, 1 + f, B]`."""
-    rng = np.random.default_rng(0)
-    count = scores.shape[1]
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=bootstrap).astype(np.float64)
-    rows = []
-    for score, inside in zip(scores, member, strict=True):
-        ranking = rank(score, inside)
-        ranked = weights[:, ranking.order]
-        positive = np.add.reduceat(ranked * inside[ranking.order], ranking.start, axis=1)
-        negative = np.add.reduceat(ranked * ~inside[ranking.order], ranking.start, axis=1)
-        true, false = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
-        area = (negative * (true - 0.5 * positive)).sum(axis=1) / true[:, -1] / false[:, -1]
-        figures = [area]
-        for fpr in FPRS:
-            passed = (false <= (fpr + 1e-12) * false[:, -1:]).sum(axis=1)
-            hits = np.concatenate([np.zeros((bootstrap, 1)), true], axis=1)
-            figures.append(hits[np.arange(bootstrap), passed] / true[:, -1])
-        rows.append(figures)
-    return np.array(rows)
-
-
-def plain_lira(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Every shadow against the other pairs, all moments anew; `[K, N]`."""
-    rows = []
-    for k in range(len(scores)):
-        rest = np.delete(np.arange(len(scores)), [k, k ^ 1])
-        rows.append(lira_target(scores[k], scores[rest], member[rest]))
-    return np.array(rows)
-
-
-def measure(fun: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the peak of memory in MB (in a second call, since tracing takes time)."""
-    began = time.perf_counter()
-    fun()
-    seconds = time.perf_counter() - began
-    tracemalloc.start()
-    fun()
-    peak = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
-    return seconds, peak
-
-
-def time_observers(records: int) -> None:
-    """Prints the seconds of each observer, compiled before, on one release."""
-    schema = Schema(name="noise", kind="image", shape=(28, 28, 1), classes=tuple("0123456789"))
-    rng = np.random.default_rng(0)
-
-    def draw(count: int) -> Records:
-        x = rng.random((count, *schema.shape), np.float32)
-        return Records(x=x, y=rng.integers(0, 10, count).astype(np.int32))
-
-    world = make_world(schema, draw(records), draw(min(records, 10_000)))
-    release = draw(records)
-    release = Release(x=release.x, y=np.eye(10, dtype=np.float32)[release.y])
-    attacker = standard_attacker(
-        schema, Mlp((256,), 10), steps=600, batch_size=128, learning_rate=2e-3, label_scale=10.0
-    )
-    for observer in attacker.observers:
-        call = jax.jit(observer).lower(jax.random.key(0), release, world).compile()
-        seconds = []
-        for seed in range(3):
+def alternate(
+    ways: dict[str, Callable[[], Any]], counts: dict[str, int], rounds: int
+) -> dict[str, list[float]]:
+    """Things a second of each way in each round."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
             began = time.perf_counter()
-            jax.block_until_ready(call(jax.random.key(seed), release, world))
-            seconds.append(time.perf_counter() - began)
-        print(
-            f"{observer.name}: {min(seconds):.2f} s ({records} records, {len(release)} published)"
-        )
+            jax.block_until_ready(run())
+            rates[name].append(counts[name] / (time.perf_counter() - began))
+    return rates
+
+
+def compared(what: str, unit: str, rates: dict[str, list[float]], scale: float) -> list[Row]:
+    """A row for each way but the first: medians of both, and of the ratios round by round."""
+    (first, ours), *others = rates.items()
+    return [
+        {
+            "what": what,
+            "against": name,
+            "unit": unit,
+            "ours": scale * statistics.median(ours),
+            "other": scale * statistics.median(theirs),
+            "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+            "ratios": [round(a / b, 3) for a, b in zip(ours, theirs, strict=True)],
+            "ours_is": first,
+        }
+        for name, theirs in others
+    ]
+
+
+def shadows(quick: bool) -> list[Row]:
+    """Shadows a minute; the two targets are against `DataLoader` and the tight loop."""
+    pool, data = audit_shadows.load()
+    count = 4
+    ways = {
+        OURS: audit_shadows.our_game(pool, shadows_per_call=1),
+        AT_ONCE: audit_shadows.our_game(pool, shadows_per_call=1, calls_at_once=2),
+        GROUPED: audit_shadows.our_game(pool, shadows_per_call=4),
+    }
+    counts = dict.fromkeys(ways, count)
+    try:
+        others = audit_shadows.torch_ways(pool)
+    except ImportError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        others = {}
+    ways |= others
+    counts |= dict.fromkeys(others, 1 if quick else 2)
+    found = {name: audit_shadows.right(run(1), 1) for name, run in ways.items()}  # warms up
+    calls = {name: lambda run=run, n=counts[name]: run(n) for name, run in ways.items()}
+    rates = alternate(calls, counts, 2 if quick else 7)
+    rows = compared("shadows of a classifier", "shadows a minute", rates, 60.0)
+    rest = {k: v for k, v in rates.items() if k not in (OURS, GROUPED)}
+    rows += compared("shadows of a classifier", "shadows a minute", rest, 60.0)
+    for row in rows:
+        row |= {"data": data, "right": found[row["ours_is"]], "other_right": found[row["against"]]}
+    return rows
+
+
+def memory(quick: bool) -> list[Row]:
+    """Peak memory of a process of its own that plays few or many shadows."""
+    rows = []
+    for count in (2, 8) if quick else (4, 16, 64):
+        command = [sys.executable, "-m", "benchmarks.audit", f"--peak={count}"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak = float(found.stdout.split()[-1])
+        rows.append({"what": "peak memory", "unit": "MB", "ours": peak, "shadows": count})
+    return rows
+
+
+def nearest(quick: bool) -> list[Row]:
+    """Candidates a second against published records of 784 values."""
+    rng, size = np.random.default_rng(0), 2048 if quick else 10_000
+    points, release = (rng.random((size, 784), np.float32) for _ in range(2))
+    ways = audit_figures.nearest_ways(points, release)
+    expected = np.asarray(ways["scikit-learn"]())
+    for name, run in ways.items():
+        if name != "bare matrix product":
+            np.testing.assert_allclose(np.asarray(run()), expected, rtol=1e-3)
+    rates = alternate(ways, dict.fromkeys(ways, size), 2 if quick else 5)
+    rows = compared("nearest record", "candidates a second", rates, 1.0)
+    return [row | {"published": size} for row in rows]
+
+
+def scores(quick: bool) -> list[Row]:
+    """Seconds to score a million pairs of record and shadow, attack by attack."""
+    size = (20, 2000) if quick else (100, 10_000)
+    spent = audit_figures.time_scores(*size)
+    rows: list[Row] = [
+        {"what": f"scores: {name}", "unit": "s", "ours": s, "shadows": size[0], "records": size[1]}
+        for name, s in spent.items()
+    ]
+    total = {"what": "scores: all attacks", "unit": "s", "ours": sum(spent.values())}
+    return [*rows, total | {"shadows": size[0], "records": size[1]}]
+
+
+def figures(quick: bool) -> list[Row]:
+    """Statistics of the game."""
+    return audit_figures.time_statistics(*((8, 2000, 100) if quick else (16, 20_000, 500)))
+
+
+def observers(quick: bool) -> list[Row]:
+    """Each way of looking at a release."""
+    return audit_figures.time_observers(1000 if quick else 4000)
+
+
+PARTS = (shadows, memory, nearest, scores, figures, observers)
+
+
+def table(result: Row) -> str:
+    """Markdown of a result file."""
+    lines = ["| what | against | ours | theirs | unit | ratio |", "|---|---|---:|---:|---|---:|"]
+    for row in result["rows"]:
+        size = f" ({row['shadows']} shadows)" if row["what"] == "peak memory" else ""
+        name = row["what"] + size
+        if row.get("ours_is", OURS) != OURS:
+            name += f" ({row['ours_is'].removeprefix('ours, ')})"
+        cells = [name, row.get("against", ""), f"{row['ours']:.3g}"]
+        cells += [f"{row['other']:.3g}" if "other" in row else "", row["unit"]]
+        cells += [f"{row['ratio']:.2f}" if "ratio" in row else ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """What was compared."""
+    found = {"python": platform.python_version(), "jax": jax.__version__}
+    for name in ("torch", "sklearn", "faiss"):
+        try:
+            found[name] = __import__(name).__version__
+        except ImportError:
+            found[name] = "not installed"
+    return found
 
 
 def main() -> None:
-    """Prints one line for each figure."""
-    parser = argparse.ArgumentParser(description="Time and memory of the audit.")
-    parser.add_argument("--shadows", type=int, default=16)
-    parser.add_argument("--records", type=int, default=20_000)
-    parser.add_argument("--bootstrap", type=int, default=500)
-    parser.add_argument("--observers", action="store_true")
-    args = parser.parse_args()
-    if args.observers:
-        time_observers(args.records)
+    """Runs the parts, or prints the table of a result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two rounds of everything, small")
+    parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--only", default="", choices=("", *(p.__name__ for p in PARTS)))
+    parser.add_argument("--out", type=pathlib.Path, help="result file")
+    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
+    parser.add_argument("--peak", type=int, help="print the peak memory of so many shadows")
+    options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())))
         return
-    rng = np.random.default_rng(0)
-    member = complementary_pairs(rng, num_shadows=args.shadows, num_records=args.records)
-    scores = rng.normal(size=member.shape) + 0.5 * member
-    few = min(PLAIN_SHADOWS, args.shadows)
-    factor = args.shadows / few
-    print(f"{args.shadows} shadows x {args.records} records, {args.bootstrap} resamples")
-
-    def statistics() -> object:
-        return game_statistics(
-            scores, member, fprs=FPRS, bootstrap=args.bootstrap, confidence=0.95, seed=0
-        )
-
-    rows = {
-        "intervals of the game": (
-            statistics,
-            lambda: plain_bootstrap(scores[:2], member[:2], args.bootstrap),
-            args.shadows / 2,
-        ),
-        "LiRA": (
-            lambda: lira(scores, member),
-            lambda: plain_lira(scores[:few], member[:few]),
-            factor**2,
-        ),
-    }
-    for name, (ours, plain, scale) in rows.items():
-        (seconds, peak), (plain_seconds, plain_peak) = measure(ours), measure(plain)
-        print(
-            f"{name}: {seconds:.2f} s, {peak:.0f} MB; plain {scale * plain_seconds:.2f} s, "
-            f"{plain_peak:.0f} MB; {scale * plain_seconds / seconds:.1f} times as fast"
-        )
-    seconds, peak = measure(lambda: delong(scores[0], member[0]))
-    print(f"AUC of one release with its interval: {seconds:.3f} s, {peak:.0f} MB")
+    if options.peak:
+        print(audit_shadows.peak_memory(options.peak))
+        return
+    name = f"audit-{options.machine}{'-quick' if options.quick else ''}.json"
+    out = options.out or pathlib.Path(__file__).parent / "results" / name
+    about = {"machine": options.machine, "device": jax.devices()[0].device_kind}
+    result: Row = about | {"cores": os.cpu_count(), "versions": versions(), "rows": []}
+    if options.only:
+        result["rows"] = json.loads(out.read_text())["rows"]
+    for part in PARTS:
+        if options.only not in ("", part.__name__):
+            continue
+        began = time.perf_counter()
+        rows = part(options.quick)
+        kept = [r for r in result["rows"] if r["part"] != part.__name__]
+        result["rows"] = kept + [{"part": part.__name__} | row for row in rows]
+        out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{part.__name__}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    print(table(result))
 
 
 if __name__ == "__main__":
