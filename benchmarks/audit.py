@@ -64,7 +64,7 @@ def compared(what: str, unit: str, rates: dict[str, list[float]], scale: float) 
 
 
 def shadows(quick: bool) -> list[Row]:
-    """Shadows a minute; the two targets are against `DataLoader` and the tight loop."""
+    """Shadows a minute; targets are 4 times a `DataLoader` as others use it, 2.5 a tight loop."""
     pool, data = audit_shadows.load()
     count = 4
     ways = {

@@ -2,18 +2,20 @@
 
 All train the same network (784-256-10, silu) on the same 5,000 of 10,000 MNIST records, for 10
 epochs of batches of 128, with Adam and a cosine schedule, and end with the confidence in all
-10,000 labels. `DataLoader` stands for LeakPro's way of working (no workers) and for ML Privacy
-Meter's (items converted one by one, four persistent workers), shadows one after another.
+10,000 labels. The others train one shadow after another. LeakPro's handlers normalise item by item
+(here by 0 and 1, so that the data stay the same) and add up loss and accuracy batch by batch; ML
+Privacy Meter's convert item by item in four persistent workers, and do the same sums. Both are
+shown, beside a `DataLoader` that does nothing but load.
 """
 
 import dataclasses
 import os
+import pathlib
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from curvpub.audit import Attacker, complementary_pairs, logit_confidence, make_world, play
@@ -107,16 +109,24 @@ def torch_ways(pool: Records) -> dict[str, Callable[[int], np.ndarray]]:
         def __getitem__(self, i: int) -> Any:
             return x[i], y[i]
 
+    mean, std = torch.zeros(1), torch.ones(1)
+
+    class Normalised(Tensors):
+        def __getitem__(self, i: int) -> Any:
+            return (x[i] - mean) / std, y[i]
+
     class Converted(Tensors):
         def __getitem__(self, i: int) -> Any:
             return torch.tensor(flat[i]), torch.tensor(pool.y[i], dtype=torch.long)
 
-    def trained(batches: Callable[[np.ndarray], Any], fused: bool | None) -> Any:
+    def trained(
+        batches: Callable[[np.ndarray], Any], *, fused: bool | None = None, sums: bool = False
+    ) -> Any:
         def run(shadows: int) -> np.ndarray:
             confidence = np.empty(0)
             for member in design(shadows):
                 net = _net(torch)
-                _fit(torch, net, batches(np.flatnonzero(member)), fused)
+                _fit(torch, net, batches(np.flatnonzero(member)), fused, sums)
                 confidence = _confidence(torch, net, x, y)
             return confidence
 
@@ -144,10 +154,11 @@ def torch_ways(pool: Records) -> dict[str, Callable[[int], np.ndarray]]:
 
     workers = {"num_workers": 4, "persistent_workers": True, "prefetch_factor": 16}
     return {
-        "DataLoader": trained(loader(Tensors()), None),
-        "DataLoader, four workers": trained(loader(Converted(), **workers), None),
-        "tight loop": trained(tight, None),
-        "tight loop, fused Adam": trained(tight, True),
+        "DataLoader, as LeakPro": trained(loader(Normalised()), sums=True),
+        "DataLoader, as ML Privacy Meter": trained(loader(Converted(), **workers), sums=True),
+        "DataLoader, bare": trained(loader(Tensors())),
+        "tight loop": trained(tight),
+        "tight loop, fused Adam": trained(tight, fused=True),
     }
 
 
@@ -163,14 +174,20 @@ def _net(torch: Any) -> Any:
     return net
 
 
-def _fit(torch: Any, net: Any, batches: Any, fused: bool | None) -> None:
+def _fit(torch: Any, net: Any, batches: Any, fused: bool | None, sums: bool) -> None:
+    total = hits = 0.0
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE, fused=fused)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for x, y in batches:
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(net(x), y).backward()
+        logits = net(x)
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        loss.backward()
         optimizer.step()
         schedule.step()
+        if sums:
+            total += loss.item() * len(y)
+            hits += logits.argmax(dim=1).eq(y).sum().item()
 
 
 def _confidence(torch: Any, net: Any, x: Any, y: Any) -> np.ndarray:
@@ -195,9 +212,9 @@ def right(confidence: np.ndarray, shadows: int) -> dict[str, float]:
 
 def peak_memory(shadows: int) -> float:
     """Most memory that a process ever had, in MB, which plays so many shadows and keeps none."""
-    import resource
-
     pool, _ = load()
     our_game(pool, shadows_per_call=1)(shadows)
-    jnp.zeros(1).block_until_ready()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    # Not `getrusage`, which starts with the peak of the process that started this one.
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) / 1e3

@@ -108,6 +108,7 @@ class AuditConfig:
 
     shadows: int = 16  # publisher runs on random halves of the pool, in complementary pairs
     shadows_per_call: int = 0  # vmapped together; 0 = one on CPU, eight elsewhere
+    calls_at_once: int = 1  # side by side; two keep small CPUs busier (see `audit.game.play`)
     classifier: str = "mlp"  # mlp | conv: the attacker's model of the release
     hidden: tuple[int, ...] = (256,)
     channels: int = 32
@@ -275,6 +276,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.label_spread": (p.label_spread, 0, big),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
+        "audit.calls_at_once": (a.calls_at_once, 1, big),
         "audit.canaries": (a.canaries, 0, big),
         "audit.flow_steps": (a.flow_steps, 0, big),
         "audit.adaptive_steps": (a.adaptive_steps, 0, big),

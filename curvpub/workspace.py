@@ -174,7 +174,7 @@ _FREE_TRAIN = ("log_every", "checkpoint_every")
 def audit_fingerprint(run: Run) -> str:
     """SHA-256 of what the audit depends on beyond the run's fingerprint."""
     settings = dataclasses.asdict(run.config.audit)
-    for name in ("shadows_per_call", "bootstrap", "confidence", "fpr", "canaries"):
+    for name in ("shadows_per_call", "calls_at_once", "bootstrap", "confidence", "fpr", "canaries"):
         settings.pop(name)
     code = _code_digest(_PACKAGE / "audit", skip=_FIGURES)
     text = json.dumps([run.fingerprint, settings, code], sort_keys=True)

@@ -192,6 +192,7 @@ _LOOKED_UP = {
     "agreement": _plain,
     "density_ratio": _plain,
     "flow_ratio": _plain,
+    "attribute": _plain,
 }
 _GENERATED = {
     "generator_loss": _closeness,
@@ -291,6 +292,9 @@ REGISTRY = (
         _plain,
         mode="by_shadows",
     ),
+    calibrated_attack(
+        "attributes", f"Hidden columns guessed from the release, {_CALIBRATED}", "attribute", _plain
+    ),
     combined_attack(
         "pairs",
         "Figures of record and nearest published records, classifier fitted over shadows",
@@ -322,19 +326,13 @@ REGISTRY = (
         _LOOKED_UP | _GENERATED | _MODELLED,
         needed=("axes_distance", "confidence"),
     ),
-    calibrated_attack(
-        "attributes",
-        "Hidden columns guessed from the release, calibrated over shadows",
-        "attribute",
-        _plain,
-    ),
 )
 """Attacks on a model trained on the release, then on the release itself, then on both."""
 
 ATTACKS = tuple(attack.name for attack in REGISTRY)
 """Their names."""
 
-_ON_RELEASE = _LOOKED_UP.keys() | _GENERATED.keys() | {"attribute"}
+_ON_RELEASE = _LOOKED_UP.keys() | _GENERATED.keys()
 
 ON_RELEASE = tuple(attack.name for attack in REGISTRY if set(attack.signals) <= _ON_RELEASE)
 """Those on the release itself, which train no classifier on it."""

@@ -200,6 +200,7 @@ def play_shadows(
             member,
             world,
             shadows_per_call=group,
+            calls_at_once=run.config.audit.calls_at_once,
             skip=frozenset(done),
             compile_call=compile_call,
             place=lambda rows: jax.device_put(rows, devices.split_rows(run.mesh, group)),

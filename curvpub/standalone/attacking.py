@@ -16,14 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from curvpub import features
-from curvpub.audit import nearest, roc, statistics, summary
+from curvpub.audit import roc, statistics, summary
 from curvpub.audit.observers import Attacker
 from curvpub.audit.world import World, make_world
 from curvpub.standalone.aligning import Inputs
-from curvpub.types import Array, Records, Release, Schema
+from curvpub.types import Array, Records, Release
 
-_BLOCK = 512
 _EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
 
 
@@ -87,14 +85,13 @@ class Observed:
     accuracy: tuple[float, float]
 
 
-def observe(key: Array, inputs: Inputs, attacker: Attacker, *, label_scale: float) -> Observed:
+def observe(key: Array, inputs: Inputs, attacker: Attacker) -> Observed:
     """Looks at the release, fold by fold.
 
     Args:
       key: randomness of folds and models.
       inputs: what is audited, an even number of records on either side.
       attacker: observers that give the signals of `ATTACKS`.
-      label_scale: length of the label's axis in distances on principal axes.
 
     Raises:
       FloatingPointError: a signal is not finite.
@@ -106,11 +103,11 @@ def observe(key: Array, inputs: Inputs, attacker: Attacker, *, label_scale: floa
         [_halves(key_private, inputs.private), _halves(key_nonmembers, inputs.nonmembers)]
     )
     release = Release(x=jnp.asarray(inputs.release.x), y=jnp.asarray(inputs.release.y))
-    look = jax.jit(functools.partial(_look, attacker, schema, label_scale))
+    look = jax.jit(functools.partial(_look, attacker))
     found = []
     for number in (0, 1):
         sample = _rows(pool, ~member & (fold != number))
-        world = make_world(schema, _rows(pool, fold == number), sample)
+        world = attacker.prepare(make_world(schema, _rows(pool, fold == number), sample))
         one_hot = jax.nn.one_hot(sample.y, schema.num_classes, dtype=jnp.float32)
         instead = Release(x=jnp.asarray(sample.x), y=one_hot)
         found.append(jax.tree.map(np.asarray, look(keys[number], release, instead, world)))
@@ -209,8 +206,6 @@ def summarise(
 
 def _look(
     attacker: Attacker,
-    schema: Schema,
-    label_scale: float,
     key: Array,
     release: Release,
     instead: Release,
@@ -220,17 +215,8 @@ def _look(
     pair = []
     for key_one, records in zip(jax.random.split(key), (release, instead), strict=True):
         found = attacker.observe(key_one, records, world)
-        found["log_distance"] = jnp.log(found["distance"] + _EPSILON)
-        encoded = features.encode_features(schema, world.stats, records.x)
-
-        def points(x: Array, probs: Array) -> Array:
-            return jnp.concatenate([world.project(x), label_scale * probs.astype(x.dtype)], axis=1)
-
-        one_hot = jax.nn.one_hot(world.pool_y, schema.num_classes, dtype=encoded.dtype)
-        far = nearest.nearest_release_distance(
-            points(world.pool_x, one_hot), points(encoded, records.y), block_size=_BLOCK
-        )
-        found["log_axes_distance"] = jnp.log(far + _EPSILON)
+        for name in ("distance", "axes_distance"):
+            found[f"log_{name}"] = jnp.log(found[name] + _EPSILON)
         pair.append(found)
     return pair[0], pair[1]
 

@@ -128,8 +128,7 @@ def _observe(inputs: Inputs, settings: Settings) -> Observed:
         learning_rate=settings.learning_rate,
         label_scale=settings.label_scale,
     )
-    key = jax.random.key(settings.seed)
-    return attacking.observe(key, inputs, attacker, label_scale=settings.label_scale)
+    return attacking.observe(jax.random.key(settings.seed), inputs, attacker)
 
 
 def _attacks(
