@@ -206,6 +206,7 @@ _MODELLED = {
     "log_prob": _plain,
     "modified_entropy": _negative,
     "robustness": _plain,
+    "loss_curvature": _signed_root,
 }
 
 REGISTRY = (
