@@ -32,7 +32,16 @@ from curvpub.publishers.curvature import CurvaturePublisher, Prepared, make_publ
 from curvpub.types import Dataset, Records
 
 ROOT = pathlib.Path(__file__).parent.parent
-ATTACKS = ("lira", "rmia", "nearest_calibrated", "density_calibrated")
+ATTACKS = (
+    "lira",
+    "rmia",
+    "nearest_calibrated",
+    "density_calibrated",
+    "pairs",
+    "generator",
+    "generator_calibrated",
+    "combined",
+)
 
 PLAIN = {"lower.strength": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0}
 GUIDED = {"publish.label_spread": 0.8, "publish.oversample": 2, "publish.copies": 4.0}
@@ -114,23 +123,42 @@ class Game:
         self.name, self.cache = name, cache
         base = settings(name, {})
         self.dataset: Dataset = data.load(base.data, seed=base.seed)
-        schema, chosen = self.dataset.schema, base.audit
+        schema = self.dataset.schema
         self.world = audit.make_world(schema, self.dataset.pool, self.dataset.test)
         self.member = audit.complementary_pairs(
             np.random.default_rng([base.seed, 2]),
             num_shadows=shadows,
             num_records=len(self.dataset.pool),
         )
-        model = make_classifier(
-            schema, kind=chosen.classifier, hidden=chosen.hidden, channels=chosen.channels
+
+    def attacker(self, config: Config, publisher: CurvaturePublisher) -> audit.Attacker:
+        """Who knows the method and its settings, as in the audit, but for flows."""
+        chosen, model, lower = config.audit, config.model, config.lower
+        generator = audit.GeneratorObserver(
+            schema=self.dataset.schema,
+            generator=publisher.problem.generator,
+            steps=chosen.adaptive_steps,
+            batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            x_sigma=model.x_sigma,
+            label_weight=model.label_weight,
+            kl_weight=model.kl_weight,
+            scale=lower.scale,
+            num_probes=config.publish.curvature_probes,
         )
-        self.attacker = audit.standard_attacker(
-            schema,
-            model,
+        return audit.standard_attacker(
+            self.dataset.schema,
+            make_classifier(
+                self.dataset.schema,
+                kind=chosen.classifier,
+                hidden=chosen.hidden,
+                channels=chosen.channels,
+            ),
             steps=chosen.steps,
             batch_size=chosen.batch_size,
             learning_rate=chosen.learning_rate,
-            label_scale=base.model.label_scale,
+            label_scale=model.label_scale,
+            generator=generator,
         )
 
     def members(self, shadow: int) -> Records:
@@ -166,21 +194,26 @@ class Game:
         config = settings(self.name, changes)
         publisher = make_publisher(config, self.dataset.schema)
         folder = self.cache / f"{self.name}-{training_key(config)}"
-        paths, began = self.states(publisher, folder), time.perf_counter()
+        # One decoder for all that publish from it: it trains with the experiment's own way to.
+        base = dataclasses.replace(config, publish=settings(self.name, {}).publish)
+        trainer = make_publisher(base, self.dataset.schema)
+        paths, began = self.states(trainer, folder), time.perf_counter()
+        attacker = self.attacker(config, publisher)
+        prepared_world = attacker.prepare(self.world)
 
         @jax.jit
         def shadow(key: jax.Array, state: Any, records: Records, world: audit.World) -> Any:
             key_publish, key_attack = jax.random.split(key)
             prepared: Prepared = publisher.prepare(records)
             release, _ = publisher.publish(key_publish, state, prepared)
-            return self.attacker.observe(key_attack, release, world)
+            return attacker.observe(key_attack, release, world)
 
         found = []
         for number, path in enumerate(tqdm(paths, "attack", leave=False)):
             state = pickle.loads(path.read_bytes())  # our own file
             state = dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
             key = jax.random.fold_in(jax.random.key(11), number)
-            signals = shadow(key, state, self.members(number), self.world)
+            signals = shadow(key, state, self.members(number), prepared_world)
             found.append(jax.tree.map(np.asarray, signals))
         seconds = time.perf_counter() - began
         return {k: np.stack([f[k] for f in found]) for k in found[0]}, seconds
