@@ -18,7 +18,6 @@ from curvpub.audit import (
 from curvpub.audit.attacks import ON_RELEASE
 from curvpub.release.wording import SHORT_ATTACKS
 
-
 THRESHOLDS = ("loss_threshold", "modified_entropy", "nearest", "density", "flow", "generator")
 
 
