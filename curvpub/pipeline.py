@@ -12,9 +12,10 @@ from curvpub.stages import audit, canaries, publish, report, train
 
 
 def _audit(run: workspace.Run) -> None:
-    audit.audit(run)
+    programs = audit.Programs(run)
+    audit.audit(run, programs)
     if run.config.audit.canaries:
-        canaries.play(run)
+        canaries.play(run, programs)
 
 
 _STAGES = {

@@ -34,9 +34,10 @@ _NOT_PUBLISHING = (
 # Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
 # report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
 _FIGURES = (
-    "attacks.py", "bakeoff.py", "canaries.py", "combine.py", "epsilon.py", "leave_one_out.py",
-    "likelihood.py", "matching.py", "pooled.py", "resampling.py", "rmia.py", "roc.py",
-    "several.py", "statistics.py", "summary.py", "uncertainty.py", "worst_case.py",
+    "attack_kinds.py", "attacks.py", "bakeoff.py", "canaries.py", "combine.py", "epsilon.py",
+    "leave_one_out.py", "likelihood.py", "matching.py", "pooled.py", "resampling.py", "results.py",
+    "rmia.py", "roc.py", "several.py", "statistics.py", "summary.py", "uncertainty.py",
+    "worst_case.py",
 )  # fmt: skip
 _PACKAGE = pathlib.Path(__file__).parent
 

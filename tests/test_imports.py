@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from curvpub import workspace
+
 ROOT = pathlib.Path(__file__).parent.parent / "curvpub"
 MODULES = sorted(p for p in ROOT.rglob("*.py"))
 
@@ -145,6 +147,29 @@ def test_audit_names_no_publisher_and_release_no_private_state():
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: name_of(p) or "curvpub")
 def test_modules_stay_short(path):
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_no_signal_depends_on_code_outside_the_audits_fingerprint():
+    """Shadows are taken over where only modules of figures have changed; they must make no signal.
+
+    `attributes` summarises too, with statistics, which its observer does not call.
+    """
+    figures = {f"audit.{name.removesuffix('.py')}" for name in workspace._FIGURES}
+    assert figures <= {name_of(p) for p in MODULES}
+    known = {name_of(p): p for p in MODULES}
+    summaries = {"audit.attributes": {"audit.statistics", "audit.attack_kinds"}}
+    seen, waiting = set(), {"audit.game", "audit.observers", "audit.references", "audit.adaptive"}
+    waiting |= {"audit.membership", "audit.input_curvature", "audit.traces"}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for imported in imports_of(known[name]):
+            inner = imported.removeprefix("curvpub.")
+            found = {n for n in (inner, inner.rpartition(".")[0]) if n in known}
+            found -= summaries.get(name, set())
+            waiting |= {n for n in found if n.startswith("audit.")} - seen
+    assert {"audit.world", "audit.lookups", "audit.nearest", "audit.classifier"} <= seen
+    assert not seen & figures
 
 
 def test_the_walk_sees_the_package():

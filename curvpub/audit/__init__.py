@@ -4,7 +4,8 @@ Takes any `Publisher`, and names none.
 """
 
 from curvpub.audit.adaptive import GeneratorObserver
-from curvpub.audit.attacks import ATTACKS, REGISTRY, Attack, attack_scores, attack_target
+from curvpub.audit.attack_kinds import Attack
+from curvpub.audit.attacks import ATTACKS, REGISTRY, attack_scores, attack_target
 from curvpub.audit.attributes import (
     AttributeObserver,
     AttributeResult,
@@ -54,6 +55,7 @@ from curvpub.audit.observers import (
 from curvpub.audit.pooled import few_statistics, pooled_tpr
 from curvpub.audit.queries import Augmentation
 from curvpub.audit.references import REFERENCES, with_references
+from curvpub.audit.results import AttackResult, Change, OperatingPoint
 from curvpub.audit.rmia import rmia, rmia_target
 from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
 from curvpub.audit.several import (
@@ -71,9 +73,6 @@ from curvpub.audit.statistics import (
     predictive_value,
 )
 from curvpub.audit.summary import (
-    AttackResult,
-    Change,
-    OperatingPoint,
     null_check,
     summarise_change,
     summarise_game,

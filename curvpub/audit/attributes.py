@@ -13,7 +13,7 @@ from jax.scipy.special import ndtr
 
 from curvpub import features
 from curvpub.audit import statistics
-from curvpub.audit.attacks import Signals
+from curvpub.audit.attack_kinds import Signals
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release, Schema

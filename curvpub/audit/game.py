@@ -21,7 +21,7 @@ import numpy as np
 
 from curvpub.audit.observers import Attacker
 from curvpub.audit.world import World
-from curvpub.types import Array, Publisher, Records
+from curvpub.types import Array, Publisher, Records, Release
 
 # What makes XLA on CPU hold a thread of its pool until others of the pool have done their part.
 _WAITS = re.compile(
@@ -43,9 +43,26 @@ def run_shadow(
       members: rows of the pool that are published, int `[n]`.
       world: pool and test records.
     """
-    key_publish, key_attack = jax.random.split(key)
-    records = Records(x=world.pool.x[members], y=world.pool.y[members])
-    return attacker.observe(key_attack, publisher(key_publish, records), world)
+    return _attack(attacker, key, _publish(publisher, key, members, world), world)
+
+
+def attack_call(attacker: Attacker, *, shadows_per_call: int) -> Callable[..., dict[str, Array]]:
+    """The attacker's half of `run_shadow` on several releases, jitted.
+
+    Args:
+      attacker: any attacker.
+      shadows_per_call: G, releases attacked in one call.
+
+    Returns:
+      `attack(keys [G], releases, world) -> signals`, with a first axis of G on releases and signals
+      alike, and the keys of whole shadows.
+    """
+
+    def attack(keys: Array, releases: Release, world: World) -> dict[str, Array]:
+        one = lambda k, r: _attack(attacker, k, r, world)
+        return _over_shadows(one, (keys, releases), shadows_per_call)
+
+    return jax.jit(attack)
 
 
 def play(
@@ -58,8 +75,9 @@ def play(
     shadows_per_call: int,
     calls_at_once: int = 1,
     skip: frozenset[int] = frozenset(),
-    compile_call: Callable[..., Callable[..., dict[str, Array]]] | None = None,
+    compile_call: Callable[..., Callable[..., Any]] | None = None,
     place: Callable[[Array], Array] = lambda x: x,
+    attack: Callable[..., dict[str, Array]] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Plays the game shadow by shadow, yielding each one's signals as they are done.
 
@@ -79,8 +97,11 @@ def play(
         small call cannot keep all cores busy: two at once gave a fifth more shadows a minute on two
         cores. A program that may wait for its own threads (see `may_wait`) runs one call at a time.
       skip: shadows whose signals are known already.
-      compile_call: compiles the call for its arguments; `None` compiles at the first call.
+      compile_call: compiles a jitted function for its arguments: first what publishes, then what
+        attacks; `None` just does it.
       place: puts an array with one row per shadow on the devices.
+      attack: the attacker's `attack_call` for as many shadows, where others use it too; `None`
+        makes one.
 
     Returns:
       Iterator over shadow number, and its signals as NumPy arrays.
@@ -95,11 +116,9 @@ def play(
             raise ValueError(f"{name}={value!r} must be at least 1")
     todo = [k for k in range(member.shape[0]) if k not in skip]
 
-    def call(keys: Array, members: Array, world: World) -> dict[str, Array]:
-        one = lambda k, m: run_shadow(publisher, attacker, k, m, world)
-        if shadows_per_call == 1:  # vmapping weights of convolutions is slow on CPU
-            return jax.tree.map(lambda a: a[None], one(keys[0], members[0]))
-        return jax.vmap(one)(keys, members)
+    def publish(keys: Array, members: Array, world: World) -> Release:
+        one = lambda k, m: _publish(publisher, k, m, world)
+        return _over_shadows(one, (keys, members), shadows_per_call)
 
     def shadows() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         groups = [todo[i : i + shadows_per_call] for i in range(0, len(todo), shadows_per_call)]
@@ -113,10 +132,21 @@ def play(
             members = place(jnp.asarray(np.stack([np.flatnonzero(member[k]) for k in padded])))
             return keys, members, world
 
-        jitted, first = jax.jit(call), arguments(groups[0])
-        run = compile_call(jitted, *first) if compile_call else jitted.lower(*first).compile()
-        at_once = 1 if calls_at_once > 1 and may_wait(run) else calls_at_once
-        found = _in_order(run, map(arguments, groups), at_once)
+        compiled = compile_call or (lambda fun, *args: fun.lower(*args).compile())
+        first = arguments(groups[0])
+        publishes = compiled(jax.jit(publish), *first)
+        made = jax.tree.map(place, publishes(*first))
+        half = attack or attack_call(attacker, shadows_per_call=shadows_per_call)
+        attacks = compiled(half, first[0], made, world)
+
+        def run(group: list[int]) -> dict[str, Array]:
+            keys, members, _ = arguments(group)
+            again = group is not groups[0]
+            releases = jax.tree.map(place, publishes(keys, members, world)) if again else made
+            return attacks(keys, releases, world)
+
+        waits = calls_at_once > 1 and (may_wait(publishes) or may_wait(attacks))
+        found = _in_order(run, groups, 1 if waits else calls_at_once)
         for group, signals in zip(groups, found, strict=True):
             signals = jax.tree.map(np.asarray, signals)
             for row, shadow in enumerate(group):
@@ -139,18 +169,35 @@ def may_wait(run: Any) -> bool:
     return any(_WAITS.search(line) and _HARMLESS not in line for line in lines)
 
 
-def _in_order(
-    run: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], at_once: int
-) -> Iterator[Any]:
+def _publish(publisher: Publisher, key: Array, members: Array, world: World) -> Release:
+    """A shadow's release."""
+    key_publish, _ = jax.random.split(key)
+    return publisher(key_publish, Records(x=world.pool.x[members], y=world.pool.y[members]))
+
+
+def _attack(attacker: Attacker, key: Array, release: Release, world: World) -> dict[str, Array]:
+    """A shadow's signals."""
+    _, key_attack = jax.random.split(key)
+    return attacker.observe(key_attack, release, world)
+
+
+def _over_shadows(one: Callable[..., Any], args: tuple[Any, ...], count: int) -> Any:
+    """`one` for each row of its arguments."""
+    if count == 1:  # vmapping weights of convolutions is slow on CPU
+        rows = jax.tree.map(lambda a: a[0], args)
+        return jax.tree.map(lambda a: a[None], one(*rows))
+    return jax.vmap(one)(*args)
+
+
+def _in_order(run: Callable[[Any], Any], calls: Iterable[Any], at_once: int) -> Iterator[Any]:
     """Results of the calls, in order, with up to `at_once` of them running."""
     if at_once == 1:
-        for args in arguments:
-            yield run(*args)
+        yield from map(run, calls)
         return
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         waiting: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
-        for args in arguments:
-            waiting.append(pool.submit(lambda args=args: jax.block_until_ready(run(*args))))
+        for call in calls:
+            waiting.append(pool.submit(lambda call=call: jax.block_until_ready(run(call))))
             if len(waiting) > at_once:
                 yield waiting.popleft().result()
         while waiting:

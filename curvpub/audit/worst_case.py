@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from curvpub.audit import pooled
-from curvpub.audit.attacks import Attack, Signals
+from curvpub.audit.attack_kinds import Attack, Signals
 from curvpub.audit.likelihood import check_scores
 from curvpub.audit.membership import check_design
-from curvpub.audit.summary import AttackResult, game_point, game_result
+from curvpub.audit.results import AttackResult, game_point, game_result
 
 FEWEST_SHADOWS = 16
 """Shadows that the protocol needs: four pairs to choose by, the fewest that every attack can be

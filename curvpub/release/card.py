@@ -43,12 +43,14 @@ def make_card(metadata: dict[str, Any]) -> str:
     schema = metadata["schema"]
     figures = metadata.get("audit", {}) | metadata
     attacks = wording.in_order(figures.get("attacks", []))
+    rows = {"attacks": attacks, "utility": [], "config": metadata.get("configuration", {})}
     page = environment().get_template("README.md")
     return page.render(
         meta=metadata,
         schema=schema,
         released=released,
         size=next((word for limit, word in _SIZES if released < limit), "n>1M"),
+        sentences=wording.verdict(figures | rows)[1],
         attacks=attacks,
         points=wording.shown_points(attacks),
         not_resolvable=wording.not_resolvable(attacks),

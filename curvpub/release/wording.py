@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curvpub.release import grades
+
 SHORT_ATTACKS = {
     "loss_threshold": "loss threshold",
     "modified_entropy": "modified entropy",
@@ -122,22 +124,25 @@ def in_order(attacks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     """What the audit found, in plain words.
 
-    Rows of the game count; where there are none, those on this release.
+    The grade is the worst of what was found on all records, on the most exposed ones, on planted
+    canaries, and by tracing published records back; see `curvpub.release.grades`.
 
     Args:
-      results: as described in `curvpub.release.report`.
+      results: as described in `curvpub.release.report` or `curvpub.release.standalone`.
 
     Returns:
       A grade (`good`, `fair`, `poor`, `bad`, or `none` without an attack) and sentences.
     """
-    everything = results["attacks"]
-    published = _rows(everything, "publisher", "published")
+    published, _ = grades.on_publisher(results, "published")
     if not published:
         return "none", ["No attack has been run on this release: nothing is known about it."]
-    raw = _rows(everything, "publisher", "raw")
-    single = [r for r in everything if r["publisher"] == "published" and r not in published]
-    grade, judgement = _judge(published, single)
-    sentences = [judgement, f"After publication, {_best(published)}"]
+    everyone, *others = grades.judgements(results)
+    worst = max((everyone, *others), key=lambda j: grades.GRADES.index(j.grade))
+    sentences = [worst.sentence]
+    if worst is not everyone:
+        sentences.append(f"Over all records: {everyone.sentence[0].lower()}{everyone.sentence[1:]}")
+    sentences.append(f"After publication, {_best(published)}")
+    raw, _ = grades.on_publisher(results, "raw")
     if raw:
         sentences.append(f"On the raw data, {_best(raw)}")
     sentences += worst_case(results)
@@ -145,84 +150,54 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         "Guessing gives an AUC of 0.5 and finds as many members as it accuses non-members."
     )
     sentences.append(_usefulness(results["utility"]))
-    return grade, [s for s in sentences if s]
+    return worst.grade, [s for s in sentences if s]
 
 
 def worst_case(results: Mapping[str, Any]) -> list[str]:
-    """A sentence on the most exposed records, where there are figures on them."""
-    found = results.get("worst_case") or {"attacks": []}
-    rows = [r for r in found["attacks"] if r["publisher"] == "published"]
-    if not rows:
-        return []
-    return [f"On the {found['records']} records that are most exposed to it, {_best(rows)}"]
+    """Sentences on exposed records, canaries and re-identification, where there are figures."""
+    sentences = []
+    found, planted = results.get("worst_case"), grades.on_canaries(results)
+    rows = grades.on_most_exposed(results)
+    if found and rows:
+        sentences.append(
+            f"On the {found['records']} records that are most exposed to it, {_best(rows)}"
+        )
+    if planted:
+        sentences.append(f"On planted canaries, {_best(planted, scopes=True)}")
+    matching = results.get("matching")
+    if matching:
+        sentences.append(
+            f"{with_interval(matching, 'rate', percent=True)} of the published records are nearest "
+            f"to the private record that they come from, of {matching['candidates']}; a guess is "
+            f"right in {share(matching['guess'])}."
+        )
+    return sentences
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], name: str, value: str) -> list[Mapping[str, Any]]:
-    chosen = [r for r in rows if r[name] == value]
-    return [r for r in chosen if r["scope"] == "game"] or chosen
+def _best(rows: Sequence[Mapping[str, Any]], *, scopes: bool = False) -> str:
+    """The strongest figures of any row; with `scopes`, also on which records they are."""
 
+    def name(row: Mapping[str, Any]) -> str:
+        on = f", {row['scope'].replace('_', ' ')}" if scopes else ""
+        return SHORT_ATTACKS.get(row["attack"], str(row["attack"])) + on
 
-def _judge(
-    rows: Sequence[Mapping[str, Any]], single: Sequence[Mapping[str, Any]]
-) -> tuple[str, str]:
-    """Grades the strongest figure of any attack, by fixed limits that the page states.
-
-    A single release says less than the game, so what was measured on it (`single`) counts by the
-    low end of its interval: it can make the grade worse, where it is sure to. So do operating
-    points beyond the first, which rest on few false accusations.
-    """
-    auc = max([r["auc"] for r in rows] + [r["auc_low"] for r in single])
-    first = [p for r in rows for p in _points(r)[:1]]
-    every = [p for r in [*rows, *single] for p in _points(r)]
-    lifts = [p["tpr"] / p["fpr"] for p in first] + [p["tpr_low"] / _false(p) for p in every]
-    lift = max(lifts, default=0.0)
-    above = any(r["auc_low"] > 0.5 for r in [*rows, *single])
-    above = above or any(p["tpr_low"] > _false(p) for p in every)
-    if not above:
-        return "good", "No attack that was run does measurably better than guessing."
-    if auc < 0.55 and lift < 3:
-        return "good", "The best attacks that were run do only slightly better than guessing."
-    if auc < 0.65 and lift < 10:
-        return "fair", "The attacks that were run do clearly better than guessing, but not well."
-    if auc < 0.8 and lift < 30:
-        return "poor", "The attacks that were run recognise many members: protection is weak."
-    return "bad", "This release does not hide who is in the private data."
-
-
-def _points(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A row's operating points that have a figure."""
-    return [p for p in row["points"] if p["tpr"] is not None]
-
-
-def _false(point: Mapping[str, Any]) -> float:
-    """The false positive rate that a TPR may have been bought with, or that guessing reads.
-
-    An empirical ROC curve is read at the right end of its step, where guessing has a TPR of
-    `(a + 1) / (n + 1)`, a the false positives that n non-members allow.
-    """
-    count = point["nonmembers"]
-    guess = (int(point["fpr"] * count + 1e-9) + 1) / (count + 1)
-    return max(point["fpr"], guess, point.get("realised_fpr") or 0.0)
-
-
-def _best(rows: Sequence[Mapping[str, Any]]) -> str:
     auc = max(rows, key=lambda r: r["auc"])
-    text = f"the best attack ({_short(auc)}) reaches an AUC of {with_interval(auc, 'auc')}"
-    found = [r for r in rows if _points(r)]
+    text = f"the best attack ({name(auc)}) reaches an AUC of {with_interval(auc, 'auc')}"
+    found = [r for r in rows if grades.measured_points(r)]
     if not found:
         return text + "."
-    tpr = max(found, key=lambda r: _points(r)[0]["tpr"])
-    point = _points(tpr)[0]
-    finder = "it" if auc["attack"] == tpr["attack"] else f"the best at few mistakes ({_short(tpr)})"
+    tpr = max(found, key=lambda r: grades.measured_points(r)[0]["tpr"])
+    point = grades.measured_points(tpr)[0]
+    finder = "it" if auc is tpr else f"the best at few mistakes ({name(tpr)})"
     return (
-        f"{text}; {finder} finds {rate(point)} of the members while accusing "
-        f"{share(point['fpr'])} of the non-members."
+        f"{text}; {finder} finds {with_interval(point, 'tpr', percent=True)} of the members while "
+        f"accusing {share(point['fpr'])} of the non-members."
     )
 
 
 def _usefulness(utility: Sequence[Mapping[str, Any]]) -> str:
-    published = _rows(utility, "trained_on", "published")
-    raw = _rows(utility, "trained_on", "raw")
+    published = grades.in_game(utility, "trained_on", "published")
+    raw = grades.in_game(utility, "trained_on", "raw")
     if not published:
         return ""
     text = (
@@ -232,7 +207,3 @@ def _usefulness(utility: Sequence[Mapping[str, Any]]) -> str:
     if raw:
         text += f"; trained on the raw data, on {with_interval(raw[0], 'accuracy', percent=True)}"
     return text + "."
-
-
-def _short(row: Mapping[str, Any]) -> str:
-    return SHORT_ATTACKS.get(row["attack"], str(row["attack"]))

@@ -3,7 +3,7 @@
 import pathlib
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,12 @@ class Observed(NamedTuple):
     target: dict[str, np.ndarray]  # each [N], accuracy [], ...
 
 
-def audit(run: Run) -> None:
+def audit(run: Run, programs: "Programs | None" = None) -> None:
     """Computes every signal that the report needs, going on from the shadows already done.
+
+    Args:
+      run: the run.
+      programs: what it compiles, where another game shares it.
 
     Raises:
       ValueError: there is no release of these settings yet.
@@ -43,10 +47,10 @@ def audit(run: Run) -> None:
             f"stages={run.config.stages!r}: there is no release of these settings and data yet; "
             "run the stages 'train' and 'publish' first"
         )
-    attacker = make_attacker(run)
+    programs = programs or Programs(run)
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     if not all(_complete(run, name) for name in ("raw", "published")):
-        world = attacker.prepare(world)
+        world = programs.attacker.prepare(world)
     world = devices.replicate(run.mesh, world)
     member, key = design(run), run.stage_key("shadows")
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
@@ -54,8 +58,8 @@ def audit(run: Run) -> None:
     releases = {"raw": publishers["raw"](run.key, run.members), "published": found[0]}
     for name, publisher in publishers.items():
         folder = files.private_folder(audit_folder(run) / name)
-        _attack_target(run, attacker, world, releases[name], folder)
-        play_shadows(run, name, publisher, attacker, key, member, world, folder)
+        play_shadows(run, name, publisher, programs, key, member, world, folder)
+        _attack_target(run, programs, world, releases[name], folder)
     free_scores.compute(run, audit_folder(run))
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit", time.perf_counter() - began - compiled)
@@ -170,11 +174,30 @@ def shadows_per_call(run: Run) -> int:
     return -(-asked // run.mesh.size) * run.mesh.size
 
 
+class Programs:
+    """Compiles what a game runs; the attacker's program once for all releases of one size."""
+
+    def __init__(self, run: Run):
+        self.attacker = make_attacker(run)
+        self.attack = game.attack_call(self.attacker, shadows_per_call=shadows_per_call(run))
+        self._run = run
+        self._known: dict[Any, Any] = {}
+
+    def compiled(self, fun: Any, *args: Any, title: str) -> Any:
+        """The jitted function, compiled for its arguments unless it is already."""
+        leaves, tree = jax.tree.flatten(args)
+        of = (fun, tree, *((a.shape, a.dtype, a.sharding) for a in leaves))
+        if of not in self._known:
+            self._known[of], seconds = progress.compile_timed(fun, *args, title=title)
+            train.add_timing(self._run, "audit: compile", seconds)
+        return self._known[of]
+
+
 def play_shadows(
     run: Run,
     name: str,
     publisher: Publisher,
-    attacker: observers.Attacker,
+    programs: Programs,
     key: jax.Array,
     member: np.ndarray,
     world: World,
@@ -187,15 +210,13 @@ def play_shadows(
         logging.info("audit: %d of %d %s shadows are done already", len(done), count, name)
 
     def compile_call(fun, *args):
-        compiled, seconds = progress.compile_timed(fun, *args, title=f"audit: {name} shadow")
-        train.add_timing(run, "audit: compile", seconds)
-        return compiled
+        return programs.compiled(fun, *args, title=f"audit: {name} shadow: {fun.__name__}")
 
     group = shadows_per_call(run)
     with progress.bar(count, f"audit {name}", initial=len(done), unit="shadow") as bar:
         for shadow, signals in game.play(
             publisher,
-            attacker,
+            programs.attacker,
             key,
             member,
             world,
@@ -204,6 +225,7 @@ def play_shadows(
             skip=frozenset(done),
             compile_call=compile_call,
             place=lambda rows: jax.device_put(rows, devices.split_rows(run.mesh, group)),
+            attack=programs.attack,
         ):
             _check(signals, name)
             files.write_arrays(_shadow_file(folder, shadow), signals)
@@ -218,15 +240,21 @@ def _complete(run: Run, name: str) -> bool:
 
 
 def _attack_target(
-    run: Run, attacker: observers.Attacker, world: World, release: Release, folder: pathlib.Path
+    run: Run, programs: Programs, world: World, release: Release, folder: pathlib.Path
 ) -> None:
-    """Attacks the release as it stands, in the same way as the shadows' releases."""
+    """Attacks the release as it stands, by the very program that attacks the shadows' releases."""
     path = folder / "target.npz"
     if files.read_arrays(path) is not None:
         return
-    release = Release(x=jnp.asarray(release.x), y=jnp.asarray(release.y))
-    signals = jax.jit(attacker.observe)(run.stage_key("attack"), release, world)
-    arrays = {k: np.asarray(v) for k, v in signals.items()}
+    group = shadows_per_call(run)
+    # A call of several releases attacks this one several times, rather than compile for one.
+    rows = jax.tree.map(
+        lambda a: jnp.broadcast_to(jnp.asarray(a)[None], (group, *a.shape)),
+        (run.stage_key("attack"), release),
+    )
+    args = jax.device_put(rows, devices.split_rows(run.mesh, group))
+    attack = programs.compiled(programs.attack, *args, world, title="audit: target: attack")
+    arrays = {k: np.asarray(v)[0] for k, v in attack(*args, world).items()}
     _check(arrays, "target")
     files.write_arrays(path, arrays)
 

@@ -37,17 +37,24 @@ def plant(run: Run) -> canaries.Planted:
     return canaries.plant_canaries(rng, run.dataset.schema, run.dataset.pool, count=count)
 
 
-def play(run: Run) -> None:
-    """Plays the game with canaries, going on from the shadows already done."""
-    planted = plant(run)
-    member, attacker = _design(run, planted), audit.make_attacker(run)
-    world = attacker.prepare(make_world(run.dataset.schema, planted.pool, run.dataset.test))
+def play(run: Run, programs: audit.Programs | None = None) -> None:
+    """Plays the game with canaries, going on from the shadows already done.
+
+    Args:
+      run: the run.
+      programs: what it compiles, where another game shares it.
+    """
+    planted, programs = plant(run), programs or audit.Programs(run)
+    member = _design(run, planted)
+    world = programs.attacker.prepare(
+        make_world(run.dataset.schema, planted.pool, run.dataset.test)
+    )
     world = devices.replicate(run.mesh, world)
     began, compiled = time.perf_counter(), train.timings(run).get("audit: compile", 0.0)
     for name, publisher in audit.make_publishers(run).items():
         folder = files.private_folder(_folder(run, planted, member) / name)
         title, key = f"{name} with canaries", run.stage_key("canaries")
-        audit.play_shadows(run, title, publisher, attacker, key, member, world, folder)
+        audit.play_shadows(run, title, publisher, programs, key, member, world, folder)
     compiled = train.timings(run).get("audit: compile", 0.0) - compiled
     train.add_timing(run, "audit: canaries", time.perf_counter() - began - compiled)
 

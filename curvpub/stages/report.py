@@ -13,6 +13,7 @@ from scipy import stats
 from curvpub import workspace
 from curvpub.audit import attributes, matching, roc, statistics, summary, uncertainty
 from curvpub.audit.attacks import attack_scores, attack_target
+from curvpub.audit.results import AttackResult
 from curvpub.release import bundle, figures
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
@@ -266,7 +267,7 @@ def _accuracy_row(name: str, scope: str, value: float, low: float, high: float) 
     }
 
 
-def _null_row(result: summary.AttackResult) -> dict[str, Any]:
+def _null_row(result: AttackResult) -> dict[str, Any]:
     return {
         "name": f"null game, {result.attack}",
         "value": result.auc,

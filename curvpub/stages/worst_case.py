@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from curvpub.audit import worst_case
-from curvpub.audit.attacks import Signals, usable_attacks
+from curvpub.audit.attack_kinds import Signals
+from curvpub.audit.attacks import usable_attacks
 from curvpub.workspace import Run
 
 SHARE = 0.05

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from curvpub.audit import roc, statistics, summary
+from curvpub.audit import results, roc, statistics
 from curvpub.audit.observers import Attacker
 from curvpub.audit.world import World, make_world
 from curvpub.standalone.aligning import Inputs
@@ -159,7 +159,7 @@ def summarise(
     fprs: Sequence[float],
     confidence: float,
     seed: int,
-) -> summary.AttackResult:
+) -> results.AttackResult:
     """An attack's figures; a fold's threshold is set on the non-members of the other.
 
     Thresholds are places (see `places`). Equal scores are put in a random order for them: a share
@@ -190,9 +190,9 @@ def summarise(
             limits = [roc.threshold_at_fpr(place[~member & (fold != f)], fpr) for f in (0, 1)]
             hit = place > np.asarray(limits)[fold]
         points.append(
-            summary.release_point(fpr, hit, member, nonmembers=outside, confidence=confidence)
+            results.release_point(fpr, hit, member, nonmembers=outside, confidence=confidence)
         )
-    return summary.AttackResult(
+    return results.AttackResult(
         publisher="published",
         attack=attack.name,
         title=attack.title,

@@ -96,7 +96,9 @@ def test_public_page(results, parts):
         "null game",
         "real FPR 1.2% [0.6, 2.1]",
         "TPR at 1%, published",
-        "right 2.1% [1.1, 3.4]",
+        "PPV 2.1% [1.1, 3.4]",
+        "raw and PPV at a 1% prior",
+        "PPV: the predictive value at a prior of 1%",
         "-0.117 [-0.131, -0.103]",
         "comes from in 3.1% [2.2, 4.2] of the cases. A guess is right in 0.0742%.",
         "-6.5 [-8.1, -4.9] points",
@@ -262,6 +264,7 @@ def test_grades(results, auc, tpr, grade):
     point |= {"tpr_low": 0.8 * tpr, "tpr_high": 1.2 * tpr}
     row = {"publisher": "published", "attack": "lira", "scope": "game", "points": [point]}
     row |= {"auc": auc, "auc_low": auc - 0.01, "auc_high": auc + 0.01}
+    results |= {"matching": None}
     assert wording.verdict(results | {"attacks": [row]})[0] == grade
     # A release of its own that is surely worse makes the grade worse; an unsure one does not.
     worse = row | {"scope": "this release", "auc": 0.95, "auc_low": 0.9}
@@ -277,6 +280,7 @@ def test_a_loose_threshold_is_no_lift(results):
     row |= {"auc": 0.52, "auc_low": 0.51, "auc_high": 0.53}
     loose = point | {"tpr": 0.06, "tpr_low": 0.04, "realised_fpr": 0.05}
     single = row | {"scope": "this release", "points": [loose]}
+    results |= {"matching": None}
     assert wording.verdict(results | {"attacks": [row, single]})[0] == "good"
     loose["realised_fpr"] = 0.01
     assert wording.verdict(results | {"attacks": [row, single]})[0] == "fair"
@@ -288,6 +292,7 @@ def test_strict_points_count_by_the_low_end(results):
     strict = {"fpr": 0.001, "nonmembers": 2000, "tpr": 0.01, "tpr_low": 0.001, "tpr_high": 0.019}
     row = {"publisher": "published", "attack": "lira", "scope": "game"}
     row |= {"auc": 0.5, "auc_low": 0.49, "auc_high": 0.51, "points": [first, strict]}
+    results |= {"matching": None}
     grade, sentences = wording.verdict(results | {"attacks": [row]})
     assert grade == "good"
     assert "measurably better" in sentences[0]
@@ -360,8 +365,102 @@ def test_the_worst_case_is_shown(results, parts):
     assert "20 records of each kind" in page
     terminal = report.terminal_table(worst(results))
     assert "On the 67 records that are most exposed to it, the best attack" in terminal
-    assert wording.verdict(worst(results))[0] == wording.verdict(results)[0]
+    assert "On planted canaries, the best attack (nearest, calibrated, out of distribution)" in page
+    assert "3.1% [2.2, 4.2] of the published records are nearest to the private record" in page
     for nothing in (results, results | {"worst_case": None, "canaries": None}):
         text = report.public_report(nothing, schema=schema, release=release, test=test)
         assert "most exposed" not in text
         assert "Canaries" not in text
+
+
+def few_rows(count, auc, low, **more):
+    """Rows on few records: the first with the figures given, the rest guesses."""
+    point = {"fpr": 0.1, "nonmembers": 500, "tpr": 0.1, "tpr_low": 0.05, "tpr_high": 0.15} | more
+    row = {"publisher": "published", "attack": "lira", "points": [point]}
+    row |= {"auc": auc, "auc_low": low, "auc_high": 1.0}
+    dull = row | {"auc": 0.5, "auc_low": 0.4, "points": [point | {"tpr": 0.1, "tpr_low": 0.05}]}
+    return [row, *[dull] * (count - 1)]
+
+
+def harmless(results):
+    """A release on which no attack on all records finds anything, and whose source nobody finds."""
+    rows = [r for r in copy.deepcopy(results["attacks"]) if r["publisher"] == "published"]
+    for row in rows:
+        row |= {"auc": 0.5, "auc_low": 0.49, "auc_high": 0.51}
+        row["points"][0] |= {"tpr": 0.01, "tpr_low": 0.005, "tpr_high": 0.02}
+    return results | {"attacks": rows, "matching": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("worst_case", "most exposed records"), ("canaries", "people whose records stick out")],
+)
+def test_the_grade_is_the_worst_one(results, kind, words):
+    """Whatever a mean over all records says, and however good the others are."""
+    calm = harmless(results)
+    grade, sentences = wording.verdict(calm)
+    assert (grade, sentences[0]) == (
+        "good",
+        "No attack that was run does measurably better than guessing.",
+    )
+
+    def with_few(scope, *args, **more):
+        rows = [r | {"scope": scope} for r in few_rows(*args, **more)]
+        return calm | {kind: {"records": 67, "count": 20, "attacks": rows}}
+
+    scope = "duplicated" if kind == "canaries" else "67 most exposed"
+    grade, sentences = wording.verdict(with_few(scope, 25, 0.9, 0.85))
+    assert grade == "bad"
+    assert sentences[0].startswith(f"This release does not hide the {words}"[:28])
+    assert words in sentences[0]
+    assert sentences[1].startswith("Over all records: no attack that was run does measurably")
+    assert any("0.900 [0.850, 1.000]" in s for s in sentences)
+    assert wording.verdict(with_few(scope, 25, 0.6, 0.57))[0] == "fair"
+    # Among 25 figures one is this far above a guess by chance; alone it would count.
+    assert wording.verdict(with_few(scope, 25, 0.6, 0.53))[0] == "good"
+    assert wording.verdict(with_few(scope, 1, 0.6, 0.53))[0] == "fair"
+    few_found = with_few(scope, 25, 0.5, 0.4, tpr=0.5, tpr_low=0.42)
+    assert wording.verdict(few_found)[0] == "fair"  # lift 5
+    assert "finds 50.0% [42.0, 15.0] of the members while accusing 10%" in " ".join(
+        wording.verdict(few_found)[1]
+    )
+    raw = copy.deepcopy(with_few(scope, 25, 0.9, 0.85))
+    for row in raw[kind]["attacks"]:
+        row["publisher"] = "raw"
+    assert wording.verdict(raw)[0] == "good"
+    if kind == "canaries":
+        assert wording.verdict(with_few("natural", 25, 0.9, 0.85))[0] == "good"
+
+
+@pytest.mark.parametrize(
+    ("rate", "guess", "grade"),
+    [(0.02, 0.001, "good"), (0.05, 0.001, "fair"), (0.2, 0.001, "poor"), (0.5, 0.001, "bad"),
+     (0.05, 0.05, "good"), (0.02, 0.05, "good")],
+)  # fmt: skip
+def test_re_identification_counts_beyond_guessing(results, rate, guess, grade):
+    matching = results["matching"] | {"rate": rate, "guess": guess}
+    calm = harmless(results) | {"matching": matching}
+    found, sentences = wording.verdict(calm)
+    assert found == grade
+    assert ("lead back" in sentences[0] or "traced back" in sentences[0]) == (grade != "good")
+    assert any("of the published records are nearest to the private record" in s for s in sentences)
+
+
+def test_copies_and_singling_out_count_without_a_game(results):
+    """In a stand-alone audit, where five copies among thousands move no attack on all records."""
+    calm = harmless(results) | {"config": {"confidence": 0.95}}
+    calm["attacks"] = [r | {"scope": "this release"} for r in calm["attacks"]]
+
+    def copies(count, low, others_high):
+        row = {"who": "private", "count": count, "share_low": low}
+        return [row, {"who": "nonmembers", "share_high": others_high}]
+
+    grade, sentences = wording.verdict(calm | {"copies": copies(5, 0.004, 0.002)})
+    assert grade == "bad"
+    assert sentences[0] == "5 private records are published exactly as they are."
+    assert wording.verdict(calm | {"copies": copies(5, 0.001, 0.002)})[0] == "good"
+    lone = {"advantage_low": 0.12}
+    assert wording.verdict(calm | {"singling_out": lone})[0] == "poor"
+    assert wording.verdict(calm | {"singling_out": {"advantage_low": -0.1}})[0] == "good"
+    rows = [{"risk_low": None}, {"risk_low": 0.04}]
+    assert wording.verdict(calm | {"anonymeter": rows, "singling_out": None})[0] == "fair"
