@@ -4,6 +4,7 @@ A new publisher is one line of `PUBLISHERS`, a new model one line of `MODELS`.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -55,12 +56,14 @@ class Publishing(NamedTuple):
         to be ignored where it is not data.
       training: what training depends on beside data and code, as JSON: equal texts of one module
         share their states.
-      modules: where the code is, for the fingerprint: what these import is in it too.
+      train_modules: where training's code is; what these import is in the fingerprint too.
+      modules: the same of the release.
     """
 
     train: Callable[[Array, Records], Any] | None
     release: Callable[[Array, Any, Records, Array], Release]
     training: Any
+    train_modules: tuple[str, ...]
     modules: tuple[str, ...]
 
 
@@ -85,13 +88,21 @@ class Kind:
       build: makes `Publishing`, or `Modelling` in `MODELS`.
       traced: strength is data, so that a sweep compiles once; else one is built for each strength,
         as a noise that is calibrated to an epsilon on the host needs.
+      settings: what the builder was made with.
     """
 
     build: Callable[[Asked], Any]
     traced: bool = True
+    settings: Any = None
+
+    @property
+    def source(self) -> str:
+        """What the builder itself does, for the fingerprint: its source and its settings."""
+        texts = [inspect.getsource(f) for f in (self.build, _shared_generator)]
+        return repr((texts, self.settings))
 
 
-def on_features(cls: Callable[..., Any], **settings: Any) -> Kind:
+def on_features(cls: type[Any], **settings: Any) -> Kind:
     """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`."""
 
     def build(asked: Asked) -> Publishing:
@@ -100,13 +111,14 @@ def on_features(cls: Callable[..., Any], **settings: Any) -> Kind:
             train=None,
             release=lambda key, state, records, strength: publisher(key, records, strength),
             training=None,
+            train_modules=(),
             modules=(type(publisher).__module__,),
         )
 
-    return Kind(build)
+    return Kind(build, settings=(cls.__qualname__, settings))
 
 
-def with_generator(cls: Callable[..., LatentPublisher], **settings: Any) -> Kind:
+def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:
     """A publisher of the latent family, whose generators all of the family share."""
 
     def build(asked: Asked) -> Publishing:
@@ -117,13 +129,13 @@ def with_generator(cls: Callable[..., LatentPublisher], **settings: Any) -> Kind
         )
         return _shared_generator(asked, publisher.release, type(publisher).__module__)
 
-    return Kind(build)
+    return Kind(build, settings=(cls.__qualname__, settings))
 
 
 def _raw(asked: Asked) -> Publishing:
     publisher = RawPublisher(schema=asked.schema)
     release = lambda key, state, records, strength: publisher(key, records)
-    return Publishing(None, release, None, (type(publisher).__module__,))
+    return Publishing(None, release, None, (), (type(publisher).__module__,))
 
 
 def _method(asked: Asked) -> Publishing:
@@ -151,7 +163,8 @@ def _shared_generator(asked: Asked, release: Callable[..., Release], module: str
         train=trainer.train,
         release=release,
         training={k: trained[k] for k in ("model", "lower", "train", "publish")},
-        modules=(LatentPublisher.__module__, module),
+        train_modules=(LatentPublisher.__module__,),
+        modules=(module,),
     )
 
 
