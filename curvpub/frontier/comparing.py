@@ -55,7 +55,7 @@ class Compared(NamedTuple):
 
 
 def pareto(useful: np.ndarray, exposed: np.ndarray) -> np.ndarray:
-    """Which points no other beats: none is as useful and less exposed, or more useful and as little.
+    """Which points no other beats, being as useful and less exposed, or more and as little.
 
     Args:
       useful: `[M]`, higher is better.
@@ -74,7 +74,7 @@ def pareto(useful: np.ndarray, exposed: np.ndarray) -> np.ndarray:
         raise ValueError("useful or exposed has values that are not finite")
     as_good = (useful[:, None] >= useful[None]) & (exposed[:, None] <= exposed[None])
     better = as_good & ((useful[:, None] > useful[None]) | (exposed[:, None] < exposed[None]))
-    return ~better.any(axis=0)
+    return np.logical_not(better.any(axis=0))
 
 
 def least_exposure(accuracy: np.ndarray, useful: np.ndarray, exposed: np.ndarray) -> np.ndarray:
@@ -132,7 +132,9 @@ def at_equal_accuracy(
     pairs = len(points[0].pairs.accuracy)
     # The first row is the sample itself, the others are resamples.
     weights = np.concatenate([np.full((1, pairs), 1.0 / pairs), pair_weights(pairs, seed=seed)])
-    groups = {n: [p for p in rivals if p.entry == n] for n in dict.fromkeys(p.entry for p in rivals)}
+    groups = {
+        n: [p for p in rivals if p.entry == n] for n in dict.fromkeys(p.entry for p in rivals)
+    }
     found = []
     for anchor in [*_unbeaten(rivals, figure), *_unbeaten(method, figure)]:
         accuracy = weights @ anchor.pairs.accuracy

@@ -53,9 +53,7 @@ def observe_model(
             return total + _right(found, y), None
 
         scales = jnp.geomspace(*_NOISE, _COPIES, dtype=world.pool_x.dtype)
-        total, _ = jax.lax.scan(
-            noisy, _right(own, y), (jax.random.split(key, _COPIES), scales)
-        )
+        total, _ = jax.lax.scan(noisy, _right(own, y), (jax.random.split(key, _COPIES), scales))
         signals["robustness"] = total / (1 + _COPIES)
     return signals
 

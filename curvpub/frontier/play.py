@@ -102,7 +102,11 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
         game.attack_digest,
     )  # fmt: skip
     return Play(
-        entry=entry, point=point, built=built, training=training, folder=game.folder / f"play-{name}"
+        entry=entry,
+        point=point,
+        built=built,
+        training=training,
+        folder=game.folder / f"play-{name}",
     )
 
 
@@ -214,7 +218,9 @@ class Player:
                 "is not finite; lower train.learning_rate or audit.learning_rate"
             )
         seconds = np.asarray(_now() - began)
-        files.write_arrays(store.shadow_file(play.folder, shadow), signals | {store.SECONDS: seconds})
+        files.write_arrays(
+            store.shadow_file(play.folder, shadow), signals | {store.SECONDS: seconds}
+        )
 
     def _compiled(self, name: Any, fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
         with self._lock:

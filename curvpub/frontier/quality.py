@@ -97,9 +97,7 @@ def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     names = sorted(set.intersection(*(set(f) for f in found)))
     values = {n: np.array([f[n] for f in found], np.float64) for n in names}
-    deviation = {
-        n: float(v.std(ddof=1)) if len(v) > 1 else None for n, v in values.items()
-    }
+    deviation = {n: float(v.std(ddof=1)) if len(v) > 1 else None for n, v in values.items()}
     return {
         "releases": len(found),
         "mean": {n: float(v.mean()) for n, v in values.items()},

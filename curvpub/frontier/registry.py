@@ -145,9 +145,7 @@ def _method(asked: Asked) -> Publishing:
 
     def release(key: Array, state: Any, records: Records, strength: Array) -> Release:
         here: Any = {"rho": strength, "rho_exposed": exposed * strength}
-        problem = dataclasses.replace(
-            method.problem, publish=dataclasses.replace(publish, **here)
-        )
+        problem = dataclasses.replace(method.problem, publish=dataclasses.replace(publish, **here))
         publisher = dataclasses.replace(method, problem=problem)
         return publisher.publish(key, state, publisher.prepare(records))[0]
 

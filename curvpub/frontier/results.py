@@ -62,6 +62,4 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def points(rows: Iterable[Mapping[str, Any]], seed: int | None = None) -> list[dict[str, Any]]:
     """The points among the lines, of one seed or of all."""
-    return [
-        dict(r) for r in rows if r["record"] == "point" and (seed is None or r["seed"] == seed)
-    ]
+    return [dict(r) for r in rows if r["record"] == "point" and (seed is None or r["seed"] == seed)]

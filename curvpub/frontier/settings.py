@@ -190,7 +190,7 @@ def _changed(base: dict[str, Any], changes: dict[str, Any], prefix: str) -> Conf
         section, _, field = full.partition(".")
         if section not in SECTIONS or field not in result[section]:
             raise ValueError(
-                f"{prefix}: {full!r} is no setting of {', '.join(SECTIONS)} that an entry may change"
+                f"{prefix}: {full!r} is no setting of the sections {', '.join(SECTIONS)}"
             )
         if isinstance(result[section][field], int) and isinstance(value, float):
             value = int(value) if value.is_integer() else value

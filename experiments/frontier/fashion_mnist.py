@@ -2,8 +2,8 @@
 
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py
 
-A pool of 4,000 records, 32 shadows, models and training as in `experiments/fashion_mnist.py:small`, and the
-publishers and strengths of `digits.py`. Needs the prepared data set in `TFDS_DATA_DIR`.
+A pool of 4,000 records, 32 shadows, models and training as in `experiments/fashion_mnist.py:small`,
+and the publishers and strengths of `digits.py`. Needs the prepared data set in `TFDS_DATA_DIR`.
 A killed run goes on with the same command.
 """
 
