@@ -48,7 +48,8 @@ def observe_model(
 
         def noisy(total: Array, args: tuple[Array, Array]) -> tuple[Array, None]:
             key, scale = args
-            moved = world.pool_x + scale * jax.random.normal(key, world.pool_x.shape)
+            noise = jax.random.normal(key, world.pool_x.shape, world.pool_x.dtype)
+            moved = world.pool_x + scale * noise
             found = log_probs(features.decode_features(schema, world.stats, moved))
             return total + _right(found, y), None
 

@@ -28,7 +28,8 @@ def shrunk(asked):
     def release(key, state, records, strength):
         del key
         x = (1.0 - strength) * records.x + strength * state["mean"][None]
-        return Release(x=x, y=jax.nn.one_hot(records.y, asked.schema.num_classes))
+        y = jax.nn.one_hot(records.y, asked.schema.num_classes, dtype=jnp.float32)
+        return Release(x=x, y=y)
 
     return registry.Publishing(
         train=lambda key, records: {"mean": jnp.mean(records.x, axis=0), "key": key},
@@ -48,9 +49,10 @@ def memory(asked):
         def log_probs(x):
             rows, own = x.reshape(x.shape[0], -1), records.x.reshape(len(records), -1)
             far = jnp.sum(jnp.square(rows[:, None] - own[None]), axis=-1)
-            near = jax.nn.one_hot(records.y[jnp.argmin(far, axis=1)], asked.schema.num_classes)
+            label = records.y[jnp.argmin(far, axis=1)]
+            near = jax.nn.one_hot(label, asked.schema.num_classes, dtype=jnp.float32)
             sure = strength * jnp.exp(-jnp.min(far, axis=1))[:, None]
-            return jax.nn.log_softmax((1.0 + sure) * near)
+            return jax.nn.log_softmax((1.0 + sure) * near, axis=1)
 
         return log_probs
 
@@ -223,7 +225,8 @@ def test_generators_are_shared_by_what_publishes_from_them(tmp_path):
     small = {"model__hidden": (8,), "model__disc_hidden": (8,), "model__latent_dim": 2}
     config = settings.from_frontier_dict(make_settings(entries, base=small))
     game = games.open_game(config, 0, tmp_path)
-    plays = running.plan(game)
+    with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
+        plays = running.plan(game)
     folder = {(p.entry.name, p.point.strength): p.training for p in plays}
     assert folder["prior", 1.0] == folder["prior", 0.5] == folder["method", 0.3]
     assert folder["other", 0.1] == folder["method", 0.3]  # 0.1 is the base's
