@@ -9,7 +9,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @functools.cache
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, skip: frozenset[str] = frozenset()) -> str:
     """SHA-256 of the source of modules of curvpub and of everything of curvpub they import.
 
     A package's `__init__` counts where a name is taken from the package itself, not where a module
@@ -17,12 +17,13 @@ def code_digest(*modules: str) -> str:
 
     Args:
       *modules: dotted names; those outside curvpub are left out, but for their names.
+      skip: modules that the result does not depend on, though they are imported.
     """
     found: set[str] = set()
     waiting = [m for m in modules if m.split(".")[0] == "curvpub"]
     while waiting:
         module = waiting.pop()
-        if module not in found:
+        if module not in found | skip:
             found.add(module)
             waiting += _imports(module)
     result = hashlib.sha256(repr(sorted(modules)).encode())

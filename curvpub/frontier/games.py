@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from curvpub import data
+from curvpub import data, workspace
 from curvpub.audit import Attacker, World, complementary_pairs, make_world
+from curvpub.config import Config
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.frontier.store import fingerprint
@@ -23,6 +24,21 @@ _ATTACK = (
     "curvpub.audit.observers", "curvpub.audit.references", "curvpub.audit.adaptive",
     "curvpub.audit.world", "curvpub.frontier.models",
 )  # fmt: skip
+_FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
+
+
+class Opponent:
+    """The attacker of some points, and the world as it knows it."""
+
+    def __init__(self, attacker: Attacker, dataset: Dataset, digest: str):
+        self.attacker, self.digest = attacker, digest
+        self._dataset = dataset
+
+    @functools.cached_property
+    def world(self) -> World:
+        """Pool and test records on the device, with what the attacker learns beforehand."""
+        data = self._dataset
+        return self.attacker.prepare(make_world(data.schema, data.pool, data.test))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +50,6 @@ class Game:
       seed: of pool, design and randomness.
       dataset: pool and test records.
       member: who is in which shadow, bool `[K, N]`.
-      attacker: of every release.
       folder: private cache.
       digest: SHA-256 of data, schema and seed.
     """
@@ -43,26 +58,32 @@ class Game:
     seed: int
     dataset: Dataset
     member: np.ndarray
-    attacker: Attacker
     folder: pathlib.Path
     digest: str
 
     @functools.cached_property
-    def world(self) -> World:
-        """Pool and test records on the device, with what the attacker learns beforehand."""
-        return self.attacker.prepare(
-            make_world(self.dataset.schema, self.dataset.pool, self.dataset.test)
-        )
+    def _opponents(self) -> dict[str, Opponent]:
+        return {}
 
-    @functools.cached_property
-    def attack_digest(self) -> str:
-        """SHA-256 of the attacker's settings and code."""
+    def opponent(self, config: Config) -> Opponent:
+        """The attacker of a point: the same for all, but that the adaptive one knows its method.
+
+        The attacker's own generator has the model and the lower level of the point's settings,
+        where an entry changes them; an attacker who trained another kind would be a weaker one.
+        """
         base = self.config.base
-        settings = dataclasses.asdict(base.audit)
+        known = dataclasses.replace(base, model=config.model, lower=config.lower)
+        settings = dataclasses.asdict(known.audit)
         for name in _FREE:
             settings.pop(name)
-        method = [dataclasses.asdict(part) for part in (base.model, base.lower, base.publish)]
-        return fingerprint(settings, method, code_digest(*_ATTACK))
+        method = [dataclasses.asdict(part) for part in (known.model, known.lower, known.publish)]
+        digest = fingerprint(settings, method, code_digest(*_ATTACK, skip=_FIGURES))
+        if digest not in self._opponents:
+            schema = self.dataset.schema
+            generator = make_publisher(known, schema).problem.generator
+            attacker = attacker_of(known, schema, generator)
+            self._opponents[digest] = Opponent(attacker, self.dataset, digest)
+        return self._opponents[digest]
 
     @property
     def shadows(self) -> int:
@@ -130,7 +151,6 @@ def open_game(config: FrontierConfig, seed: int, folder: pathlib.Path) -> Game:
             num_shadows=base.audit.shadows,
             num_records=len(dataset.pool),
         ),
-        attacker=attacker_of(base, schema, make_publisher(base, schema).problem.generator),
         folder=files.private_folder(folder),
         digest=fingerprint(files.digest(arrays), dataclasses.asdict(schema), seed),
     )

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from curvpub import features
-from curvpub.audit import World, logit_confidence, modified_entropy
+from curvpub.audit.signals import logit_confidence, modified_entropy
+from curvpub.audit.world import World
 from curvpub.types import Array, Records, Schema
 
 _COPIES = 8  # noisy ones, whose labels are asked for

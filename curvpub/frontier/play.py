@@ -99,7 +99,7 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
     code = (code_digest(*built.modules), kind.source)
     name = store.fingerprint(
         game.digest, trained, entry.kind, settings, entry.options, point.strength, code,
-        game.attack_digest,
+        game.opponent(point.config).digest,
     )  # fmt: skip
     return Play(
         entry=entry,
@@ -189,8 +189,10 @@ class Player:
 
     def _attack(self, play: Play, shadow: int) -> dict[str, np.ndarray]:
         release, key = self._release(play, shadow), self._game.key("attack", shadow)
-        args = (key, release, self._game.world)
-        run = self._compiled(("attack", _shape(release)), self._game.attacker.observe, *args)
+        opponent = self._game.opponent(play.point.config)
+        args = (key, release, opponent.world)
+        name = ("attack", opponent.digest, _shape(release))
+        run = self._compiled(name, opponent.attacker.observe, *args)
         return {k: np.asarray(v) for k, v in run(*args).items()}
 
     def _model(self, play: Play, shadow: int) -> dict[str, np.ndarray]:
@@ -204,7 +206,8 @@ class Player:
             log_probs = built.fit(key_fit, records, strength)
             return models.observe_model(key_ask, schema, log_probs, world, test)
 
-        args = (game.key("model", shadow), game.members(shadow), play.strength, game.world, test)
+        world = game.opponent(play.point.config).world
+        args = (game.key("model", shadow), game.members(shadow), play.strength, world, test)
         run = self._compiled(("model", id(built)), observe, *args)
         return {k: np.asarray(v) for k, v in run(*args).items()}
 

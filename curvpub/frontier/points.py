@@ -76,7 +76,10 @@ def summarise(
         worst["tpr"] = worst_of(rows, tpr, "tpr")
     pairs = PairFigures(accuracy, validation, auc, tpr)
     row = {
-        "accuracy": list(pair_interval(accuracy, confidence=asked.confidence)),
+        "accuracy": [
+            float(np.clip(v, 0.0, 1.0))
+            for v in pair_interval(accuracy, confidence=asked.confidence)
+        ],
         "validation_accuracy": float(validation.mean()),
         "fpr": asked.fpr,
         "attacks": rows,

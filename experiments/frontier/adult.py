@@ -17,6 +17,6 @@ HERE = pathlib.Path(__file__).parent
 
 def get_config():
     base = runpy.run_path(str(HERE.parent / "adult.py"))["get_config"]("small")
-    base.audit.shadows = 32
+    base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]()
     return frontier_dict(base, entries, name="adult", quality_shadows=4)

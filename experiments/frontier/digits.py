@@ -68,7 +68,7 @@ def get_config(size: str = "full"):
     if size not in ("full", "tiny"):
         raise ValueError(f"size={size!r} must be 'full' or 'tiny'")
     base = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"](size)
-    base.audit.shadows = 32 if size == "full" else 8
+    base.audit.update({"shadows": 32 if size == "full" else 8, "calls_at_once": 2})
     config = frontier_dict(base, all_entries(), name="digits", quality_shadows=4)
     if size == "tiny":
         config.quality_shadows = 1

@@ -129,7 +129,7 @@ def test_every_point_has_its_line(finished):
         assert set(point) == set(results.POINT_FIELDS)
         assert point["members"] == 200
         value, low, high = point["accuracy"]
-        assert 0.0 <= low <= value <= high <= 1.1
+        assert 0.0 <= low <= value <= high <= 1.0
         worst = point["worst"]["auc"]
         assert worst["low"] <= worst["value"] <= worst["high"]
         assert worst["value"] == max(a["auc"][0] for a in point["attacks"].values())
