@@ -235,11 +235,11 @@ def test_generators_are_shared_by_what_publishes_from_them(tmp_path):
 
 
 def test_table_goes_between_the_markers(finished):
-    text = f"before\n{tables.START}\nold\n{tables.END}\nafter\n"
+    text = f"before\n{tables.START}\nstale rows\n{tables.END}\nafter\n"
     made = tables.readme_with(text, tables.markdown(finished[1]))
     assert made.startswith("before\n")
     assert made.endswith("\nafter\n")
-    assert "old" not in made
+    assert "stale rows" not in made
     assert "**shrunk**" in made
     with pytest.raises(ValueError, match="once each"):
         tables.readme_with("no markers", "")
