@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from curvpub.audit.statistics import Interval
-from curvpub.frontier.intervals import bootstrap_interval, pair_weights
+from curvpub.frontier.intervals import bootstrap_interval, pair_weights, ratio_interval
 from curvpub.frontier.points import PairFigures
 
 Figure = Literal["auc", "tpr"]
@@ -176,7 +176,7 @@ def _compared(
             usable = np.isfinite(theirs) & (theirs > _TINY)
             share[usable] = ours[usable] / theirs[usable]
             share[~np.isfinite(ours)] = np.inf
-            ratio = bootstrap_interval(own / rival, share[1:], **options)
+            ratio = ratio_interval(own / rival, share[1:], **options)
     finite = lambda v: v if np.isfinite(v) else None
     return Compared(
         float(accuracy), anchor.entry, anchor.strength, name, finite(rival), finite(own), ratio,

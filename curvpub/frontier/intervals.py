@@ -60,6 +60,26 @@ def bootstrap_interval(
     return Interval(float(value), float(min(spread(low), value)), float(max(spread(high), value)))
 
 
+def ratio_interval(value: float, drawn: np.ndarray, *, pairs: int, confidence: float) -> Interval:
+    """A ratio's interval from its resamples, widened on the scale of logarithms.
+
+    Resamples at or below zero count as zero. A ratio that is not positive itself, of a publisher
+    that does not leak, keeps its own scale.
+
+    Args:
+      value: the ratio.
+      drawn: resamples, `[B]`; may be infinite.
+      pairs: P that were resampled.
+      confidence: coverage.
+    """
+    if value <= 0.0:
+        return bootstrap_interval(value, drawn, pairs=pairs, confidence=confidence)
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.maximum(drawn, 0.0))
+    found = bootstrap_interval(np.log(value), logs, pairs=pairs, confidence=confidence)
+    return Interval(*(float(np.exp(end)) for end in found))
+
+
 def pair_interval(values: np.ndarray, *, confidence: float, seed: int = 0) -> Interval:
     """The mean over pairs `[P]` with its interval."""
     return statistic_interval(lambda w: w @ values, len(values), confidence=confidence, seed=seed)

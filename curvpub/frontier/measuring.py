@@ -54,7 +54,7 @@ def measure_point(
         "changes": dict(entry.changes), "options": dict(entry.options), "effort": entry.effort,
         "shadows": game.shadows, "pool": len(game.dataset.pool), "test": len(game.halves[1]),
         "members": int(game.member[0].sum()), "published": published,
-        "quality": mean_quality(quality), "pareto": False, "selected": False,
+        "quality": mean_quality(quality), "pareto": [], "selected": False,
         "seconds": {
             "train": store.median_seconds(play.training, game.shadows),
             "release_and_attack": store.median_seconds(play.folder, game.shadows),

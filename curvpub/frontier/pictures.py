@@ -56,7 +56,7 @@ def utility_chart(points: Sequence[Row]) -> bytes:
                 x, y[0], xerr=[x - low, high - x], yerr=[y[0] - y[1], y[2] - y[0]], label=entry,
                 elinewidth=0.8, capsize=0, **style,
             )  # fmt: skip
-        best = [p for p in points if p["pareto"] and name in p["worst"]]
+        best = [p for p in points if name in p["pareto"]]
         axes.scatter(
             [_exposed(p, name, "value") for p in best], [100 * p["accuracy"][0] for p in best],
             s=130, facecolors="none", edgecolors="black", linewidths=1.1, zorder=5,
@@ -72,9 +72,10 @@ def utility_chart(points: Sequence[Row]) -> bytes:
 
 def quality_chart(points: Sequence[Row], reference: Row | None) -> bytes:
     """Fidelity and diversity against the worst attack's AUC; dotted: real against real records."""
-    points = [p for p in points if p["quality"]]
-    figure, panels = new_figure(12.4, 8.0, 2, 2)
     styles = _styles(points)
+    points = [p for p in points if p["quality"]]
+    styles = {e: s for e, s in styles.items() if e in {p["entry"] for p in points}}
+    figure, panels = new_figure(12.4, 8.0, 2, 2)
     for axes, (name, title) in zip(panels, _QUALITY.items(), strict=True):
         for entry, style in styles.items():
             mine = [p for p in points if p["entry"] == entry]
@@ -97,11 +98,11 @@ def quality_chart(points: Sequence[Row], reference: Row | None) -> bytes:
 
 def decile_chart(points: Sequence[Row]) -> bytes:
     """Mean exposure by decile of exposure in the raw data, of each entry's selected point."""
+    styles = _styles(points)
     points = [p for p in points if p["deciles"] and p["selected"]]
     names = {"confidence": "a classifier", "generator_loss": "the attacker's own generator"}
     shown = [n for n in names if any(n in p["deciles"] for p in points)]
     figure, panels = new_figure(5.0 * len(shown) + 2.6, 4.4, 1, len(shown))
-    styles = _styles(points)
     for axes, name in zip(panels, shown, strict=True):
         for point in points:
             if name in point["deciles"]:

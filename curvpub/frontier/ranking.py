@@ -1,6 +1,6 @@
 """Points of one game against each other: the Pareto set, selection, and paired comparisons."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +13,19 @@ from curvpub.frontier.measuring import common
 from curvpub.frontier.play import Play, load_signals
 
 
+def exposures(game: Game) -> list[comparing.Figure]:
+    """The figures that exposure is measured by: the rate only where it can be told."""
+    known = resolvable(game.config.base.audit.fpr, int(game.member[0].sum()))
+    return ["auc", "tpr"] if known else ["auc"]
+
+
 def mark(game: Game, rows: list[dict[str, Any]], measured: list[comparing.Measured]) -> None:
     """Says which points no other beats, and which strength of each entry is selected."""
     validation = np.array([m.pairs.validation.mean() for m in measured])
-    worst = np.array([m.worst("auc").mean() for m in measured])
-    for index, kept in enumerate(comparing.pareto(validation, worst)):
-        rows[index]["pareto"] = bool(kept)
+    for figure in exposures(game):
+        worst = np.array([m.worst(figure).mean() for m in measured])
+        for index in np.flatnonzero(comparing.pareto(validation, worst)):
+            rows[index]["pareto"].append(figure)
     for index in comparing.select(measured, kept=game.config.shared.accuracy_kept).values():
         rows[index]["selected"] = True
 
@@ -26,13 +33,11 @@ def mark(game: Game, rows: list[dict[str, Any]], measured: list[comparing.Measur
 def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, Any]]:
     """The method against the best competitor at equal accuracy, by AUC and by TPR."""
     audit, rows = game.config.base.audit, []
-    members = int(game.member[0].sum())
-    figures = ["auc", "tpr"] if resolvable(audit.fpr, members) else ["auc"]
-    for figure in figures:
+    for figure in exposures(game):
         chance = 0.5 if figure == "auc" else 0.0
         found = comparing.at_equal_accuracy(
             measured,
-            cast(comparing.Figure, figure),
+            figure,
             chance=chance,
             confidence=audit.confidence,
             seed=game.seed,
@@ -53,7 +58,7 @@ def paired(game: Game, plays: list[Play], rows: list[dict[str, Any]]) -> list[di
         return []
     best = min(method, key=lambda c: c[1]["worst"]["auc"]["value"])
     audit, found = game.config.base.audit, []
-    fprs = [audit.fpr] if resolvable(audit.fpr, int(game.member[0].sum())) else []
+    fprs = [audit.fpr] if "tpr" in exposures(game) else []
     own = _scores(game, *best)
     for play, row in chosen:
         if row is best[1]:

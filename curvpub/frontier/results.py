@@ -21,7 +21,8 @@ POINT_FIELDS = (
     "validation_accuracy", "fpr", "attacks", "worst", "most_exposed", "null", "deciles",
     "quality", "pareto", "selected", "seconds",
 )  # fmt: skip
-"""Fields of a point's line."""
+"""Fields of a point's line. `pareto` names the figures, of `auc` and `tpr`, in whose plane of
+validation accuracy and exposure no other point beats it."""
 
 
 def machine() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
         lines.append(f"| real records | | | | | {_quality(quality)} |")
     for point in sorted(points, key=lambda p: p["worst"]["auc"]["value"]):
         name = f"**{point['entry']}**" if point["role"] == "method" else point["entry"]
-        star = " *" if point["pareto"] else ""
+        star = " *" if "auc" in point["pareto"] else ""
         exposed, worst = point["most_exposed"], point["worst"]
         cells = [
             f"{name}, {point['strength']:g}{star}",

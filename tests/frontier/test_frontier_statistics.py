@@ -158,3 +158,14 @@ def test_few_pairs_and_absurd_confidence_are_refused():
         intervals.pair_interval(np.array([1.0]), confidence=0.9)
     with pytest.raises(ValueError, match="confidence"):
         intervals.pair_interval(np.array([1.0, 2.0]), confidence=1.5)
+
+
+def test_a_ratio_of_leaks_has_no_negative_end():
+    drawn = np.exp(np.random.default_rng(4).normal(0.0, 0.8, 2000))
+    low, high = intervals.ratio_interval(1.0, drawn, pairs=4, confidence=0.95)[1:]
+    # Percentiles of the logarithm, 1.96 * 0.8, times the widening of four pairs.
+    wide = 1.96 * 0.8 * intervals.widen(4, 0.95)
+    np.testing.assert_allclose([low, high], [np.exp(-wide), np.exp(wide)], rtol=0.4)
+    assert (
+        intervals.ratio_interval(1.0, np.full(10, np.inf), pairs=4, confidence=0.9).high == np.inf
+    )
