@@ -1,7 +1,8 @@
 """Comparing frontiers: the Pareto set, and who is more exposed at equal accuracy.
 
 Strengths are selected by the accuracy on one half of the test records; accuracies that are compared
-are those on the other half. A point's exposure is that of its worst attack, chosen once by all
+are those on the other half. Exposures have no second half: what is chosen by them is a little
+flattering, to all entries alike. A point's exposure is that of its worst attack, chosen once by all
 shadows: the highest of several is biased upward, most where exposure is small.
 """
 
@@ -47,8 +48,9 @@ class Compared(NamedTuple):
     accuracy: float
     anchor: str  # entry that has a point of this accuracy
     anchor_strength: float
-    competitor: str
+    competitor: str  # the least exposed entry among the competitors at this accuracy
     excess: float | None  # the competitor's
+    method: str  # the same among the method's entries
     method_excess: float | None
     ratio: Interval | None  # method_excess / excess
     difference: Interval | None  # method_excess - excess
@@ -113,9 +115,9 @@ def at_equal_accuracy(
     """The method's exposure over the best competitor's, at every accuracy that either reaches.
 
     The accuracies are those of the points in the Pareto set, by validation accuracy, of the
-    competitors together and of the method. Competitors' frontiers are interpolated one by one,
-    never between two of them; the method's entries are one frontier. Intervals are by bootstrap
-    over pairs of shadows; points, attacks and the best competitor stay as all shadows choose them.
+    competitors together and of the method. Entries are interpolated one by one, never between two
+    of them, and the least exposed counts on either side. Intervals are by bootstrap over pairs of
+    shadows; points, attacks and the best entries stay as all shadows choose them.
 
     Args:
       points: of all entries, with the same shadows.
@@ -132,16 +134,11 @@ def at_equal_accuracy(
     pairs = len(points[0].pairs.accuracy)
     # The first row is the sample itself, the others are resamples.
     weights = np.concatenate([np.full((1, pairs), 1.0 / pairs), pair_weights(pairs, seed=seed)])
-    groups = {
-        n: [p for p in rivals if p.entry == n] for n in dict.fromkeys(p.entry for p in rivals)
-    }
     found = []
     for anchor in [*_unbeaten(rivals, figure), *_unbeaten(method, figure)]:
         accuracy = weights @ anchor.pairs.accuracy
-        of_rival = {n: _excess(g, figure, weights, accuracy, chance) for n, g in groups.items()}
-        name = min(of_rival, key=lambda n: of_rival[n][0])
-        ours = _excess(method, figure, weights, accuracy, chance)
-        found.append(_compared(anchor, accuracy[0], name, ours, of_rival[name], confidence, pairs))
+        sides = [_best(side, figure, weights, accuracy, chance) for side in (method, rivals)]
+        found.append(_compared(anchor, accuracy[0], *sides, confidence, pairs))
     return sorted(found, key=lambda c: c.accuracy)
 
 
@@ -156,12 +153,13 @@ def _unbeaten(points: Sequence[Measured], figure: Figure) -> list[Measured]:
 def _compared(
     anchor: Measured,
     accuracy: float,
-    name: str,
-    ours: np.ndarray,
-    theirs: np.ndarray,
+    method: tuple[str, np.ndarray],
+    competitor: tuple[str, np.ndarray],
     confidence: float,
     pairs: int,
 ) -> Compared:
+    """A line; each side is its entry and its excess, of the sample and then of the resamples."""
+    ours, theirs = method[1], competitor[1]
     own, rival = float(ours[0]), float(theirs[0])
     ratio = difference = None
     if np.isfinite(own) and np.isfinite(rival):
@@ -179,9 +177,25 @@ def _compared(
             ratio = ratio_interval(own / rival, share[1:], **options)
     finite = lambda v: v if np.isfinite(v) else None
     return Compared(
-        float(accuracy), anchor.entry, anchor.strength, name, finite(rival), finite(own), ratio,
-        difference,
+        float(accuracy), anchor.entry, anchor.strength, competitor[0], finite(rival), method[0],
+        finite(own), ratio, difference,
     )  # fmt: skip
+
+
+def _best(
+    points: Sequence[Measured],
+    figure: Figure,
+    weights: np.ndarray,
+    accuracy: np.ndarray,
+    chance: float,
+) -> tuple[str, np.ndarray]:
+    """The entry that is least exposed at an accuracy, and its excess for each row of weights."""
+    found = {
+        name: _excess([p for p in points if p.entry == name], figure, weights, accuracy, chance)
+        for name in dict.fromkeys(p.entry for p in points)
+    }
+    name = min(found, key=lambda n: found[n][0])
+    return name, found[name]
 
 
 def _excess(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from curvpub.frontier import points, store
+from curvpub.frontier import points, results, store
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.games import Game
 from curvpub.frontier.play import Play, Player, load_signals
@@ -59,7 +59,7 @@ def measure_point(
             "train": store.median_seconds(play.training, game.shadows),
             "release_and_attack": store.median_seconds(play.folder, game.shadows),
         },
-        **found["row"],
+        "machine": results.machine(), **found["row"],
     }  # fmt: skip
     return row, points.PairFigures(
         *(_arrays(found["pairs"][k]) for k in points.PairFigures._fields)

@@ -19,14 +19,14 @@ POINT_FIELDS = (
     "record", "data", "seed", "entry", "kind", "role", "strength", "sweep", "changes", "options",
     "effort", "shadows", "pool", "test", "members", "published", "accuracy",
     "validation_accuracy", "fpr", "attacks", "worst", "most_exposed", "null", "deciles",
-    "quality", "pareto", "selected", "seconds",
+    "quality", "pareto", "selected", "seconds", "machine",
 )  # fmt: skip
 """Fields of a point's line. `pareto` names the figures, of `auc` and `tpr`, in whose plane of
 validation accuracy and exposure no other point beats it."""
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions, for the line of the run."""
+    """Hardware and versions of the process that writes the line."""
     return {
         "devices": devices.describe(devices.data_mesh()),
         "cores": os.cpu_count(),

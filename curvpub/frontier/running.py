@@ -66,7 +66,7 @@ def _run_row(config: FrontierConfig) -> dict[str, Any]:
         "effort": config.shared.effort,
         "configuration": workspace.public_settings(config.base),
         "shared": dataclasses.asdict(config.shared),
-        **results.machine(),
+        "machine": results.machine(),
     }
 
 

@@ -77,7 +77,7 @@ def _equal(rows: Sequence[Row]) -> str:
         cells = [
             f"{row['accuracy']:.1%} ({row['anchor']}, {row['anchor_strength']:g})",
             name,
-            number(row["method_excess"]),
+            f"{number(row['method_excess'])} ({row['method']})",
             f"{number(row['excess'])} ({row['competitor']})",
             ratio,
         ]
