@@ -167,12 +167,22 @@ def from_config_dict(settings: ml_collections.ConfigDict) -> Config:
     Raises:
       ValueError: a setting is unknown, has the wrong type, or lies outside its range.
     """
-    config = _from_mapping(Config, settings.to_dict(), prefix="config")
+    config = from_mapping(Config, settings.to_dict(), prefix="config")
     validate(config)
     return config
 
 
-def _from_mapping(cls: type, values: dict[str, Any], *, prefix: str) -> Any:
+def from_mapping(cls: type, values: dict[str, Any], *, prefix: str) -> Any:
+    """Makes a typed dataclass, sections and all, from plain values.
+
+    Args:
+      cls: the dataclass.
+      values: of its fields; a section takes a dict.
+      prefix: what fields are called in messages.
+
+    Raises:
+      ValueError: a setting is unknown or has the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -181,7 +191,7 @@ def _from_mapping(cls: type, values: dict[str, Any], *, prefix: str) -> Any:
     for name, value in values.items():
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            made[name] = _from_mapping(typing.cast(type, hint), value, prefix=f"{prefix}.{name}")
+            made[name] = from_mapping(typing.cast(type, hint), value, prefix=f"{prefix}.{name}")
         else:
             made[name] = _coerce(hint, value, name=f"{prefix}.{name}")
     return cls(**made)

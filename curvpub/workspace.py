@@ -33,7 +33,7 @@ _NOT_PUBLISHING = (
 )
 # Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
 # report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
-_FIGURES = (
+FIGURES = (
     "attack_kinds.py", "attacks.py", "bakeoff.py", "canaries.py", "combine.py", "epsilon.py",
     "leave_one_out.py", "likelihood.py", "matching.py", "pooled.py", "resampling.py", "results.py",
     "rmia.py", "roc.py", "several.py", "statistics.py", "summary.py", "uncertainty.py",
@@ -177,7 +177,7 @@ def audit_fingerprint(run: Run) -> str:
     settings = dataclasses.asdict(run.config.audit)
     for name in ("shadows_per_call", "calls_at_once", "bootstrap", "confidence", "fpr", "canaries"):
         settings.pop(name)
-    code = _code_digest(_PACKAGE / "audit", skip=_FIGURES)
+    code = _code_digest(_PACKAGE / "audit", skip=FIGURES)
     text = json.dumps([run.fingerprint, settings, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -44,9 +44,14 @@ ARROWS = {
     },
     "workspace": {"config", "data", "publishers", "release", "runtime", "types"},
     "stages": {
-        "audit", "bilevel", "models", "publishers", "release", "runtime", "types", "workspace",
+        "audit", "bilevel", "config", "models", "publishers", "release", "runtime", "types",
+        "workspace",
     },
     "pipeline": {"config", "runtime", "stages", "workspace"},
+    "frontier": {
+        "audit", "config", "data", "evaluate", "features", "publishers", "release", "runtime",
+        "stages", "types", "workspace",
+    },
     "main": {"config", "pipeline"},
     "__init__": set(),
 }  # fmt: skip
@@ -60,7 +65,7 @@ KEEPERS = {
     # audit: a type hint for the attacker's model, nothing that it builds or calls.
     "flax": ("models", "audit.classifier_observer", "audit.observers"),
     "orbax": ("runtime.checkpoints",),
-    "ml_collections": ("config", "main"),
+    "ml_collections": ("config", "frontier.settings", "frontier.__main__", "main"),
     "matplotlib": ("release",),
     "jinja2": ("release",),
     "anonymeter": ("standalone.anonymeter",),

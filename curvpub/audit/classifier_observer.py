@@ -27,9 +27,9 @@ class ClassifierObserver:
     Signals: `confidence`, logit-scaled, in the record's label; `log_prob`, log-probability of the
     label (minus the loss); `modified_entropy`; `robustness`, the share of noisy copies that get the
     right label, which labels alone tell; `loss_curvature`, the trace of the loss' Hessian in the
-    features; each `[N]`. `population_log_prob [T]` is that of the test records, and `accuracy []`
-    the model's accuracy on them. With an augmentation also `confidence_augmented [N, Q]`, in the
-    record and its changed copies.
+    features; each `[N]`. `population_log_prob [T]` is that of the test records, `test_right [T]`
+    one where the model gets their label right and zero elsewhere, and `accuracy []` its mean. With
+    an augmentation also `confidence_augmented [N, Q]`, in the record and its changed copies.
 
     Attributes:
       schema: the data set's public description.
@@ -112,6 +112,7 @@ class ClassifierObserver:
             "population_log_prob": lambda: (
                 -jax.nn.softplus(-logit_confidence(test(), world.test_y))
             ),
+            "test_right": lambda: _right(test(), world.test_y),
             "accuracy": lambda: jnp.mean(_right(test(), world.test_y)),
         }
         if self.augmentation:

@@ -16,11 +16,12 @@ from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
-from curvpub.models import make_classifier
+from curvpub.config import Config
+from curvpub.models import Generator, make_classifier
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
 from curvpub.stages import free_scores, publish, train
-from curvpub.types import Publisher, Release
+from curvpub.types import Publisher, Release, Schema
 from curvpub.workspace import Run
 
 
@@ -67,11 +68,22 @@ def audit(run: Run, programs: "Programs | None" = None) -> None:
 
 def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
-    settings = run.config.audit
+    return attacker_of(run.config, run.dataset.schema, run.publisher.problem.generator)
+
+
+def attacker_of(config: Config, schema: Schema, generator: Generator) -> observers.Attacker:
+    """The attacker that a configuration describes.
+
+    Args:
+      config: its sections audit, model, lower and publish count.
+      schema: the data set's public description.
+      generator: of the kind that the adaptive attacker trains.
+    """
+    settings = config.audit
     attacker = observers.standard_attacker(
-        run.dataset.schema,
+        schema,
         make_classifier(
-            run.dataset.schema,
+            schema,
             kind=settings.classifier,
             hidden=settings.hidden,
             channels=settings.channels,
@@ -79,22 +91,22 @@ def make_attacker(run: Run) -> observers.Attacker:
         steps=settings.steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        label_scale=run.config.model.label_scale,
+        label_scale=config.model.label_scale,
         flow_steps=settings.flow_steps,
-        generator=_adaptive(run) if settings.adaptive_steps else None,
+        generator=_adaptive(config, schema, generator) if settings.adaptive_steps else None,
     )
     return with_references(
         attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
     )
 
 
-def _adaptive(run: Run) -> GeneratorObserver:
+def _adaptive(config: Config, schema: Schema, generator: Generator) -> GeneratorObserver:
     """The attacker that runs our method on the release; settings of the method are public."""
-    settings, model, lower = run.config.audit, run.config.model, run.config.lower
-    aligned = run.config.publish.mode == "aligned"
+    settings, model, lower = config.audit, config.model, config.lower
+    aligned = config.publish.mode == "aligned"
     return GeneratorObserver(
-        schema=run.dataset.schema,
-        generator=run.publisher.problem.generator,
+        schema=schema,
+        generator=generator,
         steps=settings.adaptive_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -102,8 +114,8 @@ def _adaptive(run: Run) -> GeneratorObserver:
         label_weight=model.label_weight,
         kl_weight=model.kl_weight,
         scale=lower.scale,
-        num_probes=run.config.publish.curvature_probes,
-        moves=run.config.publish.drift_steps if aligned else 0,
+        num_probes=config.publish.curvature_probes,
+        moves=config.publish.drift_steps if aligned else 0,
         proximity=lower.proximity_exposed,
         step_size=lower.step_size,
         trust_radius=lower.trust_radius,

@@ -1,0 +1,119 @@
+"""How good the releases of a few shadows are: what users' models learn, fidelity and diversity."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from curvpub import evaluate
+from curvpub.frontier.fingerprint import code_digest
+from curvpub.frontier.games import Game
+from curvpub.frontier.store import fingerprint
+from curvpub.runtime import files
+from curvpub.types import Records, Release
+
+_MARGINALS = ("one_way", "one_way_worst", "two_way", "two_way_worst")
+
+
+class Judge:
+    """Measures releases of a game, in a feature space that is fitted once, outside the pool."""
+
+    def __init__(self, game: Game):
+        self._game = game
+        shared, test = game.config.shared, game.dataset.test
+        self._models = tuple(
+            _user_model(kind, shared.utility_steps, game) for kind in shared.utility_models
+        )
+        rows = game.halves[1]  # what no strength was selected by
+        self._reported = Records(x=test.x[rows], y=test.y[rows])
+        self._space: evaluate.FeatureSpace | None = None
+        self._digest = fingerprint(
+            shared.utility_models, shared.utility_steps,
+            code_digest("curvpub.evaluate", "curvpub.frontier.quality"),
+        )  # fmt: skip
+
+    @property
+    def space(self) -> evaluate.FeatureSpace:
+        """The feature space."""
+        if self._space is None:
+            game = self._game
+            self._space = evaluate.fit_space(
+                game.key("space", 0), game.dataset.schema, game.dataset.test
+            )
+        return self._space
+
+    def path(self, folder: pathlib.Path, shadow: int) -> pathlib.Path:
+        """Where the figures of one release are kept."""
+        return folder / f"quality-{self._digest}-{shadow:04d}.json"
+
+    def known(self, folder: pathlib.Path, shadow: int) -> dict[str, Any] | None:
+        """What was measured before."""
+        path = self.path(folder, shadow)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def measure(self, folder: pathlib.Path, shadow: int, release: Release) -> dict[str, Any]:
+        """Measures one release and keeps the figures."""
+        schema, game = self._game.dataset.schema, self._game
+        learned = evaluate.utility(
+            game.key("utility", shadow), schema, release, self._reported, models=self._models
+        )
+        found: dict[str, Any] = {
+            f"{kind}_{name}": float(value)
+            for kind, u in learned.items()
+            for name, value in (("accuracy", u.accuracy.value), ("calibration", u.calibration))
+        }
+        found |= self._likeness(release)
+        files.write_json(self.path(folder, shadow), found)
+        return found
+
+    def reference(self) -> dict[str, Any]:
+        """Real records against real ones: the likeness of one half of the pool to the test set."""
+        path = self.path(self._game.folder, 0).with_name(
+            f"reference-{self._digest}-{self._game.digest}.json"
+        )
+        if not path.exists():
+            records = self._game.members(0)
+            one_hot = jax.nn.one_hot(records.y, self._game.dataset.schema.num_classes)
+            real = Release(x=np.asarray(records.x), y=np.asarray(one_hot))
+            files.write_json(path, self._likeness(real))
+        return json.loads(path.read_text())
+
+    def _likeness(self, release: Release) -> dict[str, float]:
+        schema, test = self._game.dataset.schema, self._game.dataset.test
+        found = {k: float(v) for k, v in evaluate.fidelity(self.space, release)._asdict().items()}
+        if schema.kind == "table":
+            table = evaluate.table_fidelity(schema, test, release)
+            for name in _MARGINALS:
+                found[f"marginals_{name}"] = float(getattr(table.marginals, name))
+            found |= {"association": table.association, "detection": table.detection.value}
+        return found
+
+
+def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Mean and standard deviation over releases of every figure; None of none."""
+    if not found:
+        return None
+    names = sorted(set.intersection(*(set(f) for f in found)))
+    values = {n: np.array([f[n] for f in found], np.float64) for n in names}
+    deviation = {n: float(v.std(ddof=1)) if len(v) > 1 else None for n, v in values.items()}
+    return {
+        "releases": len(found),
+        "mean": {n: float(v.mean()) for n, v in values.items()},
+        "deviation": deviation,
+    }
+
+
+def _user_model(kind: str, steps: int, game: Game) -> evaluate.UserModel:
+    """One of `evaluate.standard_models` with the frontier's steps."""
+    base = game.config.base.audit
+    if kind == "boosting":
+        trees = max(1, steps // 10)
+        return evaluate.UserModel(kind="boosting", steps=trees, learning_rate=0.1)
+    if kind == "linear":
+        return evaluate.UserModel(kind="linear", steps=steps, learning_rate=5e-3)
+    hidden = (128,) if kind == "conv" else (256,)
+    return evaluate.UserModel(
+        kind="conv" if kind == "conv" else "mlp", hidden=hidden, steps=steps, channels=base.channels
+    )

@@ -1,0 +1,83 @@
+"""Points of one game against each other: the Pareto set, selection, and paired comparisons."""
+
+from typing import Any
+
+import numpy as np
+
+from curvpub.audit import compare_games
+from curvpub.audit.attacks import REGISTRY
+from curvpub.audit.statistics import resolvable
+from curvpub.frontier import comparing
+from curvpub.frontier.games import Game
+from curvpub.frontier.measuring import common
+from curvpub.frontier.play import Play, load_signals
+
+
+def exposures(game: Game) -> list[comparing.Figure]:
+    """The figures that exposure is measured by: the rate only where it can be told."""
+    known = resolvable(game.config.base.audit.fpr, int(game.member[0].sum()))
+    return ["auc", "tpr"] if known else ["auc"]
+
+
+def mark(game: Game, rows: list[dict[str, Any]], measured: list[comparing.Measured]) -> None:
+    """Says which points no other beats, and which strength of each entry is selected."""
+    validation = np.array([m.pairs.validation.mean() for m in measured])
+    for figure in exposures(game):
+        worst = np.array([m.worst(figure).mean() for m in measured])
+        for index in np.flatnonzero(comparing.pareto(validation, worst)):
+            rows[index]["pareto"].append(figure)
+    for index in comparing.select(measured, kept=game.config.shared.accuracy_kept).values():
+        rows[index]["selected"] = True
+
+
+def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, Any]]:
+    """The method against the best competitor at equal accuracy, by AUC and by TPR."""
+    audit, rows = game.config.base.audit, []
+    for figure in exposures(game):
+        chance = 0.5 if figure == "auc" else 0.0
+        found = comparing.at_equal_accuracy(
+            measured,
+            figure,
+            chance=chance,
+            confidence=audit.confidence,
+            seed=game.seed,
+        )
+        rows += [
+            {"record": "equal_accuracy", **common(game), "figure": figure, "chance": chance}
+            | comparing.as_row(f)
+            for f in found
+        ]
+    return rows
+
+
+def paired(game: Game, plays: list[Play], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The selected method against each other selected point, each by its worst attack."""
+    chosen = [(p, r) for p, r in zip(plays, rows, strict=True) if r["selected"]]
+    method = [c for c in chosen if c[1]["role"] == "method"]
+    if not method:
+        return []
+    best = min(method, key=lambda c: c[1]["worst"]["auc"]["value"])
+    audit, found = game.config.base.audit, []
+    fprs = [audit.fpr] if "tpr" in exposures(game) else []
+    own = _scores(game, *best)
+    for play, row in chosen:
+        if row is best[1]:
+            continue
+        gap = compare_games(
+            _scores(game, play, row), own, game.member, fprs=fprs, bootstrap=audit.bootstrap,
+            confidence=audit.confidence, seed=game.seed,
+        )  # fmt: skip
+        found.append({
+            "record": "paired", **common(game),
+            "method": best[1]["entry"], "method_strength": best[1]["strength"],
+            "other": row["entry"], "other_strength": row["strength"],
+            "accuracy": best[1]["accuracy"][0] - row["accuracy"][0],
+            "auc": list(gap.auc), "tpr": list(gap.tpr[0]) if gap.tpr and gap.tpr[0] else None,
+        })  # fmt: skip
+    return found
+
+
+def _scores(game: Game, play: Play, row: dict[str, Any]) -> np.ndarray:
+    name = row["worst"]["auc"]["attack"]
+    attack = next(a for a in REGISTRY if a.name == name)
+    return attack.score(load_signals(play, game.shadows), game.member)

@@ -1,0 +1,211 @@
+"""What can be put on a frontier: publishers, and models that are trained on the raw data.
+
+A new publisher is one line of `PUBLISHERS`, a new model one line of `MODELS`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from curvpub.config import Config
+from curvpub.publishers import (
+    GeodesicStepPublisher,
+    KSamePublisher,
+    LatentKSamePublisher,
+    LatentNoisePublisher,
+    LatentPublisher,
+    MixupPublisher,
+    NoisePublisher,
+    PriorPublisher,
+    RawPublisher,
+    ReconstructionPublisher,
+    SmotePublisher,
+    make_publisher,
+)
+from curvpub.types import Array, Records, Release, Schema
+
+
+class Asked(NamedTuple):
+    """What a builder is told.
+
+    Attributes:
+      schema: the data set's public description.
+      config: the point's settings.
+      trained: those that its generator is trained with: the same, but for the section `publish`,
+        which is the base's. Entries that change publication alone share their generators.
+      options: of the entry.
+      strength: where the kind's strength is not data (`Kind.traced`), else None.
+    """
+
+    schema: Schema
+    config: Config
+    trained: Config
+    options: Mapping[str, Any]
+    strength: float | None
+
+
+class Publishing(NamedTuple):
+    """A publisher in two parts, both pure and traceable.
+
+    Attributes:
+      train: `train(key, records) -> state`, a pytree; None where nothing is trained.
+      release: `release(key, state, records, strength) -> Release`; `strength` is a float32 scalar,
+        to be ignored where it is not data.
+      training: what training depends on beside data and code, as JSON: equal texts of one module
+        share their states.
+      train_modules: where training's code is; what these import is in the fingerprint too.
+      modules: the same of the release.
+    """
+
+    train: Callable[[Array, Records], Any] | None
+    release: Callable[[Array, Any, Records, Array], Release]
+    training: Any
+    train_modules: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+class Modelling(NamedTuple):
+    """A model that is trained on the raw data, and released instead of any.
+
+    Attributes:
+      fit: `fit(key, records, strength)` gives `log_probs(x [n, ...]) -> [n, C]`, which takes
+        features in the layout of `Records.x`; pure and traceable, normalisation included.
+      modules: see `Publishing`.
+    """
+
+    fit: Callable[[Array, Records, Array], Callable[[Array], Array]]
+    modules: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How an entry is built.
+
+    Attributes:
+      build: makes `Publishing`, or `Modelling` in `MODELS`.
+      traced: strength is data, so that a sweep compiles once; else one is built for each strength,
+        as a noise that is calibrated to an epsilon on the host needs.
+      settings: what the builder was made with.
+    """
+
+    build: Callable[[Asked], Any]
+    traced: bool = True
+    settings: Any = None
+
+    @property
+    def source(self) -> str:
+        """What the builder itself does, for the fingerprint: its source and its settings."""
+        texts = [inspect.getsource(f) for f in (self.build, _shared_generator)]
+        return repr((texts, self.settings))
+
+
+def on_features(cls: type[Any], **settings: Any) -> Kind:
+    """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`."""
+
+    def build(asked: Asked) -> Publishing:
+        publisher = cls(schema=asked.schema, **(settings | dict(asked.options)))
+        return Publishing(
+            train=None,
+            release=lambda key, state, records, strength: publisher(key, records, strength),
+            training=None,
+            train_modules=(),
+            modules=(type(publisher).__module__,),
+        )
+
+    return Kind(build, settings=(cls.__qualname__, settings))
+
+
+def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:
+    """A publisher of the latent family, whose generators all of the family share."""
+
+    def build(asked: Asked) -> Publishing:
+        publisher = cls(
+            schema=asked.schema,
+            problem=make_publisher(asked.config, asked.schema).problem,
+            **(settings | dict(asked.options)),
+        )
+        return _shared_generator(asked, publisher.release, type(publisher).__module__)
+
+    return Kind(build, settings=(cls.__qualname__, settings))
+
+
+def _raw(asked: Asked) -> Publishing:
+    publisher = RawPublisher(schema=asked.schema)
+    release = lambda key, state, records, strength: publisher(key, records)
+    return Publishing(None, release, None, (), (type(publisher).__module__,))
+
+
+def _method(asked: Asked) -> Publishing:
+    """The method; strength is `publish.rho`, and `rho_exposed` keeps its share of it."""
+    method, publish = make_publisher(asked.config, asked.schema), asked.config.publish
+    exposed = publish.rho_exposed / publish.rho if publish.rho else 0.0
+
+    def release(key: Array, state: Any, records: Records, strength: Array) -> Release:
+        here: Any = {"rho": strength, "rho_exposed": exposed * strength}
+        problem = dataclasses.replace(method.problem, publish=dataclasses.replace(publish, **here))
+        publisher = dataclasses.replace(method, problem=problem)
+        return publisher.publish(key, state, publisher.prepare(records))[0]
+
+    return _shared_generator(asked, release, type(method).__module__)
+
+
+def _shared_generator(asked: Asked, release: Callable[..., Release], module: str) -> Publishing:
+    """Trains what `asked.trained` says, which does not depend on who publishes from it."""
+    problem = make_publisher(asked.trained, asked.schema).problem
+    trainer = PriorPublisher(schema=asked.schema, problem=problem)
+    trained = dataclasses.asdict(asked.trained)
+    return Publishing(
+        train=trainer.train,
+        release=release,
+        training={k: trained[k] for k in ("model", "lower", "train", "publish")},
+        train_modules=(LatentPublisher.__module__,),
+        modules=(module,),
+    )
+
+
+PUBLISHERS: dict[str, Kind] = {
+    "raw": Kind(_raw),
+    "noise": on_features(NoisePublisher),
+    "ksame": on_features(KSamePublisher),
+    "mixup": on_features(MixupPublisher),
+    "smote": on_features(SmotePublisher, neighbours=50),  # strengths are cut to it
+    "latent_noise": with_generator(LatentNoisePublisher),
+    "latent_ksame": with_generator(LatentKSamePublisher),
+    "reconstruction": with_generator(ReconstructionPublisher),
+    "prior": with_generator(PriorPublisher),
+    "geodesic": with_generator(GeodesicStepPublisher),
+    "method": Kind(_method),
+}
+"""Publishers by name: `kind` of an entry."""
+
+MODELS: dict[str, Kind] = {}
+"""Models trained on the raw data by name; their builders make `Modelling`."""
+
+
+def build(kind: str, asked: Asked) -> Publishing | Modelling:
+    """Builds a point's publisher or model.
+
+    Raises:
+      ValueError: settings or options do not suit it.
+    """
+    try:
+        return (PUBLISHERS | MODELS)[kind].build(asked)
+    except TypeError as error:  # an option that the publisher does not have
+        raise ValueError(f"kind={kind!r}: {error}") from error
+
+
+def check_traceable(publishing: Publishing, records: Records) -> jax.ShapeDtypeStruct:
+    """Traces both parts without computing anything, so that errors come before any work.
+
+    Returns:
+      Shape and type of the release's features.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    strength = jax.ShapeDtypeStruct((), jax.numpy.float32)
+    state = None
+    if publishing.train is not None:
+        state = jax.eval_shape(publishing.train, key, records)
+    return jax.eval_shape(publishing.release, key, state, records, strength).x

@@ -1,0 +1,66 @@
+"""The result file: one JSON line a point, a comparison or a reference; aggregates only."""
+
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import scipy
+
+from curvpub.runtime import devices, files
+
+RECORDS = ("run", "reference", "point", "equal_accuracy", "paired")
+"""What a line can be: its field `record`."""
+POINT_FIELDS = (
+    "record", "data", "seed", "entry", "kind", "role", "strength", "sweep", "changes", "options",
+    "effort", "shadows", "pool", "test", "members", "published", "accuracy",
+    "validation_accuracy", "fpr", "attacks", "worst", "most_exposed", "null", "deciles",
+    "quality", "pareto", "selected", "seconds", "machine",
+)  # fmt: skip
+"""Fields of a point's line. `pareto` names the figures, of `auc` and `tpr`, in whose plane of
+validation accuracy and exposure no other point beats it."""
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and versions of the process that writes the line."""
+    return {
+        "devices": devices.describe(devices.data_mesh()),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def write(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes all lines atomically; a figure that is not finite is an error."""
+    lines = [json.dumps(row, sort_keys=True, allow_nan=False) for row in rows]
+    files.write_bytes(path, "\n".join(lines) + "\n")
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads a result file.
+
+    Raises:
+      ValueError: a line is none of ours.
+    """
+    rows = []
+    for number, text in enumerate(path.read_text().splitlines(), 1):
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: line {number} is not JSON") from error
+        if not isinstance(row, dict) or row.get("record") not in RECORDS:
+            raise ValueError(f"{path}: line {number} is none of {', '.join(RECORDS)}")
+        rows.append(row)
+    return rows
+
+
+def points(rows: Iterable[Mapping[str, Any]], seed: int | None = None) -> list[dict[str, Any]]:
+    """The points among the lines, of one seed or of all."""
+    return [dict(r) for r in rows if r["record"] == "point" and (seed is None or r["seed"] == seed)]

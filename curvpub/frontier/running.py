@@ -1,0 +1,150 @@
+"""Runs a frontier: plays what is missing, measures, compares, and writes the results."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from curvpub import workspace
+from curvpub.frontier import comparing, measuring, pictures, ranking, results, store, tables
+from curvpub.frontier.games import Game, open_game
+from curvpub.frontier.play import Play, Player, plan
+from curvpub.frontier.quality import Judge
+from curvpub.frontier.settings import FrontierConfig
+from curvpub.runtime import files, progress
+
+Row = dict[str, Any]
+
+
+def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "") -> pathlib.Path:
+    """Plays every point of every seed, goes on where a killed run stopped, and writes results.
+
+    Args:
+      config: checked settings.
+      workdir: folder of the run: `private/` (the cache, mode 0700), `results.jsonl`, `table.md`,
+        `figures/`.
+      only: play only entries with this text in their name; results have all that are complete.
+
+    Returns:
+      The result file.
+
+    Raises:
+      ValueError: settings or data are unfit; nothing has been computed yet.
+      FloatingPointError: training or an attack diverged.
+      OSError: a file cannot be read or written.
+    """
+    chosen = [e.name for e in config.entries if only in e.name]
+    if not chosen:
+        raise ValueError(
+            f"only={only!r} is in no entry: {', '.join(e.name for e in config.entries)}"
+        )
+    private = files.private_folder(workdir / "private")
+    games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
+    plans = [plan(game) for game in games]
+    path, rows = workdir / "results.jsonl", [_run_row(config)]
+
+    def keep(found: list[Row]) -> None:
+        results.write(path, rows + found)
+
+    for game, plays in zip(games, plans, strict=True):
+        logging.info(
+            "seed %d: %d pool records, %d shadows, %d points", game.seed, len(game.dataset.pool),
+            game.shadows, len(plays),
+        )  # fmt: skip
+        rows += _run_game(game, plays, chosen, keep)
+    results.write(path, rows)
+    _show(rows, workdir)
+    return path
+
+
+def _run_row(config: FrontierConfig) -> dict[str, Any]:
+    return {
+        "record": "run",
+        "data": config.shared.name,
+        "effort": config.shared.effort,
+        "configuration": workspace.public_settings(config.base),
+        "shared": dataclasses.asdict(config.shared),
+        "machine": results.machine(),
+    }
+
+
+def _run_game(
+    game: Game, plays: list[Play], chosen: list[str], keep: Callable[[list[Row]], None]
+) -> list[Row]:
+    """Plays and measures one seed's points; `keep` gets all lines so far, as they come."""
+    player, judge = Player(game), Judge(game)
+    # The raw data's game first: others are compared with it record by record.
+    plays = sorted(plays, key=lambda p: p.entry.kind != "raw")
+    todo = [p for p in plays if p.entry.name in chosen]
+    rows: list[Row] = []
+    done: list[Play] = []
+    measured: list[comparing.Measured] = []
+    with progress.bar(player.work(todo), f"frontier {game.seed}", unit="shadow") as bar:
+        for play in plays:
+            if play in todo:
+                player.play(play, bar.update)
+            elif not _complete(game, play):
+                continue
+            done.append(play)
+            raw = done[0] if done[0].entry.kind == "raw" else None
+            row, pairs = measuring.measure_point(game, play, raw, player, judge)
+            rows.append(row)
+            measured.append(
+                comparing.Measured(
+                    entry=play.entry.name,
+                    role=play.entry.role,
+                    strength=play.point.strength,
+                    pairs=pairs,
+                )
+            )
+            keep(rows)
+    ranking.mark(game, rows, measured)
+    reference = {"record": "reference", **measuring.common(game), "quality": judge.reference()}
+    compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
+    return [*rows, *compared, reference]
+
+
+def _complete(game: Game, play: Play) -> bool:
+    return not store.missing_shadows(play.folder, game.shadows)
+
+
+def _show(rows: list[Row], workdir: pathlib.Path) -> None:
+    files.write_bytes(workdir / "table.md", tables.markdown(rows) + "\n")
+    folder = workdir / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.draw_all(rows).items():
+        files.write_bytes(folder / f"{name}.png", picture)
+
+
+def describe_plan(config: FrontierConfig, workdir: pathlib.Path) -> str:
+    """What there is to do, after all checks; nothing is computed.
+
+    Raises:
+      ValueError: settings or data are unfit.
+    """
+    lines = []
+    for seed in config.shared.seeds:
+        game = open_game(config, seed, files.private_folder(workdir / "private") / f"seed-{seed}")
+        plays = plan(game)
+        lines.append(f"seed {seed}: {Player(game).work(plays)} trainings and shadows to do")
+        for entry in config.entries:
+            mine = [p for p in plays if p.entry.name == entry.name]
+            left = sum(len(store.missing_shadows(p.folder, game.shadows)) for p in mine)
+            strengths = ", ".join(f"{p.point.strength:g}" for p in mine)
+            lines.append(f"  {entry.name} ({entry.kind}) at {strengths}: {left} shadows to do")
+    return "\n".join(lines)
+
+
+def where_things_are(path: pathlib.Path) -> str:
+    """What a run left where, and what to do next."""
+    folder = path.parent
+    return "\n".join([
+        "",
+        f"results (aggregates):      {path}",
+        f"table:                     {folder / 'table.md'}",
+        f"figures:                   {folder / 'figures'}",
+        f"private (never share it):  {folder / 'private'}",
+        f"Into the README:  python docs/frontier.py {folder}",
+    ])  # fmt: skip

@@ -1,0 +1,104 @@
+"""The Markdown of a result file, and the README with it between its markers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curvpub.frontier import results
+
+START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier -->"
+Row = Mapping[str, Any]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Each entry's selected point by seed, and the method at equal accuracy."""
+    found = []
+    for seed in sorted({r["seed"] for r in results.points(rows)}):
+        points = [p for p in results.points(rows, seed) if p["selected"]]
+        found.append(_selected([*points], rows, seed))
+        equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
+        if equal:
+            found.append(_equal(equal))
+    return "\n\n".join(found)
+
+
+def readme_with(text: str, table: str) -> str:
+    """A README's text with another table between the markers.
+
+    Raises:
+      ValueError: the markers are not there.
+    """
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise ValueError(f"the text needs the lines {START} and {END} once each")
+    before, _, rest = text.partition(START)
+    return f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}"
+
+
+def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> str:
+    first = points[0]
+    rate = f"{first['fpr']:.2g}"
+    head = [
+        f"{first['data']}, seed {seed}: publisher, strength", "accuracy", "worst attack: AUC",
+        f"TPR at {rate} FPR", "most exposed: AUC", "Frechet", "density, coverage",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    reference = [r for r in rows if r["record"] == "reference" and r["seed"] == seed]
+    if reference:
+        quality = reference[0]["quality"]
+        lines.append(f"| real records | | | | | {_quality(quality)} |")
+    for point in sorted(points, key=lambda p: p["worst"]["auc"]["value"]):
+        name = f"**{point['entry']}**" if point["role"] == "method" else point["entry"]
+        star = " *" if "auc" in point["pareto"] else ""
+        exposed, worst = point["most_exposed"], point["worst"]
+        cells = [
+            f"{name}, {point['strength']:g}{star}",
+            _share(point["accuracy"]),
+            _worst(worst["auc"]),
+            _worst(worst["tpr"], percent=True) if "tpr" in worst else "",
+            _worst(exposed["auc"]) if exposed else "",
+            _quality(point["quality"]["mean"]) if point["quality"] else " | ",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append(
+        f"\n{first['shadows']} shadows, {first['pool']:,} pool records, {first['members']:,} "
+        f"members. Brackets: 95% intervals. * = no other point is as accurate and less exposed."
+        if rows[0].get("configuration", {}).get("audit", {}).get("confidence", 0.95) == 0.95
+        else f"\n{first['shadows']} shadows, {first['pool']:,} pool records."
+    )
+    return "\n".join(lines)
+
+
+def _equal(rows: Sequence[Row]) -> str:
+    head = ["accuracy (of)", "figure", "method", "best competitor", "method / competitor"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        name = "excess AUC" if row["figure"] == "auc" else "TPR"
+        number = lambda v: "not reached" if v is None else f"{v:.4f}"
+        ratio = "" if row["ratio"] is None else _bracket(row["ratio"], "{:.2f}")
+        cells = [
+            f"{row['accuracy']:.1%} ({row['anchor']}, {row['anchor_strength']:g})",
+            name,
+            f"{number(row['method_excess'])} ({row['method']})",
+            f"{number(row['excess'])} ({row['competitor']})",
+            ratio,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _bracket(values: Sequence[float | None], form: str) -> str:
+    value, low, high = ("∞" if v is None else form.format(v) for v in values)
+    return f"{value} [{low}, {high}]"
+
+
+def _share(values: Sequence[float]) -> str:
+    return _bracket([100 * v for v in values], "{:.1f}")
+
+
+def _worst(worst: Row, *, percent: bool = False) -> str:
+    values = [worst["value"], worst["low"], worst["high"]]
+    text = _share(values) if percent else _bracket(values, "{:.3f}")
+    return f"{text} ({worst['attack']})"
+
+
+def _quality(quality: Row) -> str:
+    return f"{quality['frechet']:.3g} | {quality['density']:.2f}, {quality['coverage']:.2f}"

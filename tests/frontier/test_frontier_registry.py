@@ -1,0 +1,131 @@
+"""What the registry builds is the publisher itself; fingerprints follow the code."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from curvpub import bilevel
+from curvpub.config import config_dict, from_config_dict
+from curvpub.frontier import fingerprint, registry, settings
+from curvpub.publishers import LatentNoisePublisher, MixupPublisher, make_publisher
+from curvpub.types import Records, Schema
+
+SCHEMA = Schema(name="dots", kind="image", shape=(3, 3, 1), classes=("a", "b"))
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Forty pictures of nine pixels."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(size=(40, 3, 3, 1)), jnp.float32)
+    return Records(x=x, y=jnp.asarray(rng.integers(0, 2, 40), jnp.int32))
+
+
+def make_config(rho=0.5, rho_exposed=0.3):
+    """A model of a few weights."""
+    raw = config_dict(
+        model={"hidden": (4,), "disc_hidden": (4,), "latent_dim": 2},
+        publish={
+            "drift_steps": 0, "curvature_probes": 2, "oversample": 1, "copies": 1.0, "rho": rho,
+            "rho_exposed": rho_exposed,
+        },
+    )  # fmt: skip
+    return from_config_dict(raw)
+
+
+def asked(config, **options):
+    """What a builder is told."""
+    return registry.Asked(SCHEMA, config, config, options, None)
+
+
+@pytest.fixture(scope="module")
+def state(records):
+    """An untrained generator."""
+    problem = make_publisher(make_config(), SCHEMA).problem
+    return bilevel.init_state(jax.random.key(1), problem, len(records))
+
+
+def test_the_method_at_a_strength_is_the_publisher_with_that_rho(records, state):
+    built = registry.build("method", asked(make_config()))  # rho 0.5, of which 0.6 for the exposed
+    key, strength = jax.random.key(2), jnp.float32(0.2)
+    found = jax.jit(built.release)(key, state, records, strength)
+    publisher = make_publisher(make_config(rho=0.2, rho_exposed=0.12), SCHEMA)
+    run = jax.jit(lambda k, s, r: publisher.publish(k, s, publisher.prepare(r))[0])
+    expected = run(key, state, records)
+    # rho as data and rho as a constant differ by rounding, which the 8 bits of a pixel may show.
+    np.testing.assert_allclose(found.x, expected.x, atol=1.5 / 255)
+    np.testing.assert_allclose(found.y, expected.y, atol=1e-4)
+    other = jax.jit(built.release)(key, state, records, jnp.float32(0.9))
+    assert np.abs(other.x - found.x).max() > 0.05
+
+
+def test_a_latent_publisher_is_itself(records, state):
+    built = registry.build("latent_noise", asked(make_config()))
+    problem = make_publisher(make_config(), SCHEMA).problem
+    publisher = LatentNoisePublisher(schema=SCHEMA, problem=problem)
+    args = (jax.random.key(3), state, records, jnp.float32(0.7))
+    found, expected = (jax.jit(f)(*args) for f in (built.release, publisher.release))
+    np.testing.assert_array_equal(found.x, expected.x)
+
+
+def test_a_feature_publisher_is_itself_with_its_options(records):
+    built = registry.build("mixup", asked(make_config(), copies=2.0))
+    args = (jax.random.key(4), records, jnp.float32(1.0))
+    publisher = MixupPublisher(schema=SCHEMA, copies=2.0)
+    found = built.release(args[0], None, *args[1:])
+    np.testing.assert_array_equal(found.x, publisher(*args).x)
+    assert len(found) == 80
+
+
+def test_every_kind_builds(records):
+    for name in registry.PUBLISHERS:
+        built = registry.build(name, asked(make_config()))
+        with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
+            shape = registry.check_traceable(built, jax.eval_shape(lambda: records)).shape
+        assert shape[1:] == SCHEMA.shape
+        assert registry.PUBLISHERS[name].source
+
+
+def test_the_digest_follows_imports_and_no_further(monkeypatch, tmp_path):
+    latent = "curvpub.publishers.latent"
+    before = {m: fingerprint.code_digest(m) for m in (latent, "curvpub.publishers.mixup")}
+    alone = fingerprint.code_digest(latent, skip=frozenset({"curvpub.rvae"}))
+    path = fingerprint._path
+
+    def edited(module):
+        if module != "curvpub.rvae":
+            return path(module)
+        copy = tmp_path / "rvae.py"
+        copy.write_text(path(module).read_text() + "\n# changed\n")
+        return copy
+
+    for cached in (fingerprint.code_digest, fingerprint._imports):
+        cached.cache_clear()
+    monkeypatch.setattr(fingerprint, "_path", edited)
+    try:
+        assert fingerprint.code_digest(latent) != before[latent]
+        assert fingerprint.code_digest(latent, skip=frozenset({"curvpub.rvae"})) == alone
+        baseline = "curvpub.publishers.smote"
+        assert baseline not in fingerprint._imports(latent)  # another publisher changes nothing
+    finally:
+        for cached in (fingerprint.code_digest, fingerprint._imports):
+            cached.cache_clear()
+
+
+def test_every_experiment_is_well_formed():
+    import runpy
+
+    folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
+    names = sorted(p.stem for p in folder.glob("*.py"))
+    assert names == ["adult", "digits", "fashion_mnist", "mnist"]
+    for name in names:
+        config = settings.from_frontier_dict(
+            runpy.run_path(str(folder / f"{name}.py"))["get_config"]()
+        )
+        assert config.base.audit.shadows == 32
+        assert config.base.audit.adaptive_steps > 0
+        assert all(e.effort for e in config.entries)
+        assert {e.role for e in config.entries} == {"method", "competitor", "reference"}

@@ -1,0 +1,307 @@
+"""A frontier end to end on a part of the digits: results, restarts, stale caches, refusals."""
+
+import json
+import stat
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from curvpub import audit
+from curvpub.config import config_dict
+from curvpub.frontier import games, registry, results, running, settings, store, tables
+from curvpub.models import make_classifier
+from curvpub.types import Release
+
+ENTRIES = {
+    "raw": {"kind": "raw", "role": "reference"},
+    "noise": {"kind": "noise", "strengths": (0.2, 1.5)},
+    "shrunk": {"kind": "shrunk", "strengths": (0.1, 0.9), "role": "method", "effort": "none"},
+    "asked": {"kind": "memory", "strengths": (0.5,)},
+}
+
+
+def shrunk(asked):
+    """Records drawn toward the mean of all, which is what is trained."""
+
+    def release(key, state, records, strength):
+        del key
+        x = (1.0 - strength) * records.x + strength * state["mean"][None]
+        y = jax.nn.one_hot(records.y, asked.schema.num_classes, dtype=jnp.float32)
+        return Release(x=x, y=y)
+
+    return registry.Publishing(
+        train=lambda key, records: {"mean": jnp.mean(records.x, axis=0), "key": key},
+        release=release,
+        training="mean",
+        train_modules=(),
+        modules=(),
+    )
+
+
+def memory(asked):
+    """A model that is surer of its own records, by as much as its strength says."""
+
+    def fit(key, records, strength):
+        del key
+
+        def log_probs(x):
+            rows, own = x.reshape(x.shape[0], -1), records.x.reshape(len(records), -1)
+            far = jnp.sum(jnp.square(rows[:, None] - own[None]), axis=-1)
+            label = records.y[jnp.argmin(far, axis=1)]
+            near = jax.nn.one_hot(label, asked.schema.num_classes, dtype=jnp.float32)
+            sure = strength * jnp.exp(-jnp.min(far, axis=1))[:, None]
+            return jax.nn.log_softmax((1.0 + sure) * near, axis=1)
+
+        return log_probs
+
+    return registry.Modelling(fit=fit, modules=())
+
+
+def attacker_of(config, schema, generator):
+    """Two observers that compile in no time."""
+    del generator
+    model = make_classifier(schema, kind="mlp", hidden=(16,), channels=4)
+    return audit.Attacker((
+        audit.ClassifierObserver(
+            schema=schema, classifier=model, steps=config.audit.steps, batch_size=64,
+            learning_rate=5e-3,
+            signals=("confidence", "log_prob", "population_log_prob", "test_right", "accuracy"),
+        ),
+        audit.NearestObserver(schema=schema, label_scale=4.0),
+    ))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """A light attacker, a publisher and a model of the test's own."""
+    monkeypatch.setattr(games, "attacker_of", attacker_of)
+    monkeypatch.setitem(registry.PUBLISHERS, "shrunk", registry.Kind(shrunk))
+    monkeypatch.setitem(registry.MODELS, "memory", registry.Kind(memory))
+
+
+def make_settings(entries=ENTRIES, base=None, **values):
+    """A frontier of seconds."""
+    run = config_dict(
+        name="small",
+        secret=5,
+        data={"source": "digits", "pool_size": 400, "test_size": 200, "duplicates": "drop"},
+        audit={"shadows": 8, "steps": 60, "bootstrap": 20, "fpr": 0.05},
+    )
+    for name, value in (base or {}).items():
+        section, field = name.split("__")
+        run[section][field] = value
+    values = {"quality_shadows": 1, "utility_models": ("linear",), "utility_steps": 20} | values
+    return settings.frontier_dict(run, entries, **values)
+
+
+def run(folder, **changes):
+    """Runs it and reads the result lines."""
+    config = settings.from_frontier_dict(make_settings(**changes))
+    return results.read(running.run_frontier(config, folder))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run: its folder and its lines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(games, "attacker_of", attacker_of)
+        patch.setitem(registry.PUBLISHERS, "shrunk", registry.Kind(shrunk))
+        patch.setitem(registry.MODELS, "memory", registry.Kind(memory))
+        folder = tmp_path_factory.mktemp("frontier")
+        return folder, run(folder)
+
+
+def timeless(rows):
+    """The lines without what differs between two runs of the same thing."""
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+
+def test_every_point_has_its_line(finished):
+    _, rows = finished
+    points = results.points(rows)
+    assert [(p["entry"], p["strength"]) for p in points] == [
+        ("raw", 0.0), ("asked", 0.5), ("noise", 0.2), ("noise", 1.5), ("shrunk", 0.1),
+        ("shrunk", 0.9),
+    ]  # fmt: skip
+    for point in points:
+        assert set(point) == set(results.POINT_FIELDS)
+        assert point["members"] == 200
+        value, low, high = point["accuracy"]
+        assert 0.0 <= low <= value <= high <= 1.0
+        worst = point["worst"]["auc"]
+        assert worst["low"] <= worst["value"] <= worst["high"]
+        assert worst["value"] == max(a["auc"][0] for a in point["attacks"].values())
+    kinds = {r["record"] for r in rows}
+    assert kinds == set(results.RECORDS)
+
+
+def test_figures_say_what_is_so(finished):
+    _, rows = finished
+    found = {(p["entry"], p["strength"]): p for p in results.points(rows)}
+    assert found["raw", 0.0]["worst"]["auc"]["value"] > 0.99
+    assert found["noise", 1.5]["worst"]["auc"]["value"] < 0.8
+    assert found["noise", 1.5]["accuracy"][0] < found["raw", 0.0]["accuracy"][0]
+    assert found["asked", 0.5]["attacks"]["lira"]["auc"][0] > 0.9  # it remembers its records
+    assert "nearest" not in found["asked", 0.5]["attacks"]  # nothing was released
+    assert found["asked", 0.5]["quality"] is None
+    assert found["noise", 0.2]["quality"]["mean"]["coverage"] >= 0.0
+    for point in found.values():
+        null = point["null"]["auc"]
+        assert null[1] - 0.02 <= 0.5 <= null[2] + 0.02
+
+
+def test_nothing_per_record_is_in_the_results(finished):
+    folder, rows = finished
+    lengths = []
+
+    def walk(value):
+        if isinstance(value, dict):
+            for v in value.values():
+                walk(v)
+        elif isinstance(value, list):
+            lengths.append(len(value))
+            for v in value:
+                walk(v)
+
+    for row in rows:
+        walk(row)
+    assert max(lengths) <= 10  # deciles
+    assert stat.S_IMODE((folder / "private").stat().st_mode) == 0o700
+    assert not [p for p in folder.rglob("*.npz") if "private" not in p.parts]
+    assert {p.name for p in (folder / "figures").iterdir()} >= {"utility.png", "quality.png"}
+
+
+def test_a_killed_run_goes_on_to_the_same_results(finished, tmp_path, monkeypatch):
+    written, write = [], store.files.write_arrays
+
+    def die_at_the_fifteenth(path, arrays):
+        if len(written) == 15:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, arrays)
+
+    monkeypatch.setattr(store.files, "write_arrays", die_at_the_fifteenth)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    partial = results.read(tmp_path / "results.jsonl")
+    assert [p["entry"] for p in results.points(partial)] == ["raw"]
+    went_on = []
+    monkeypatch.setattr(store.files, "write_arrays", lambda p, a: (went_on.append(p), write(p, a)))
+    assert timeless(run(tmp_path)) == timeless(finished[1])
+    assert not set(went_on) & set(written)
+    assert len(went_on) + len(written) == 6 * 8 + 8  # points and one training, by shadow
+
+
+def test_a_finished_run_computes_nothing(finished, monkeypatch):
+    folder, rows = finished
+    monkeypatch.setattr(store.files, "write_arrays", None)
+    assert run(folder) == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"base": {"audit__shadows": 10}}, 6 * 2 + 2),  # the first eight are the same
+        ({"base": {"audit__bootstrap": 30}}, 0),
+        ({"entries": ENTRIES | {"noise": {"kind": "noise", "strengths": (0.2, 0.7)}}}, 8),
+        ({"base": {"audit__steps": 61}}, 6 * 8),  # the attack anew, no training
+        ({"base": {"data__pool_size": 398}}, 6 * 8 + 8),
+    ],
+)
+def test_only_what_changed_is_played_again(finished, change, again):
+    config = settings.from_frontier_dict(make_settings(**change))
+    text = running.describe_plan(config, finished[0])
+    assert f"seed 0: {again} trainings and shadows to do" in text
+
+
+def test_generators_are_shared_by_what_publishes_from_them(tmp_path):
+    entries = {
+        "prior": {"kind": "prior", "strengths": (1.0, 0.5)},
+        "method": {"kind": "method", "strengths": (0.3,), "changes": {"publish.copies": 3.0}},
+        "other": {"kind": "method", "strengths": (0.1, 0.3), "sweep": "model.x_sigma"},
+    }
+    small = {"model__hidden": (8,), "model__disc_hidden": (8,), "model__latent_dim": 2}
+    config = settings.from_frontier_dict(make_settings(entries, base=small))
+    game = games.open_game(config, 0, tmp_path)
+    with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
+        plays = running.plan(game)
+    folder = {(p.entry.name, p.point.strength): p.training for p in plays}
+    assert folder["prior", 1.0] == folder["prior", 0.5] == folder["method", 0.3]
+    assert folder["other", 0.1] == folder["method", 0.3]  # 0.1 is the base's
+    assert folder["other", 0.3] != folder["other", 0.1]
+    assert len({p.folder for p in plays}) == 5
+
+
+def test_table_goes_between_the_markers(finished):
+    text = f"before\n{tables.START}\nstale rows\n{tables.END}\nafter\n"
+    made = tables.readme_with(text, tables.markdown(finished[1]))
+    assert made.startswith("before\n")
+    assert made.endswith("\nafter\n")
+    assert "stale rows" not in made
+    assert "**shrunk**" in made
+    with pytest.raises(ValueError, match="once each"):
+        tables.readme_with("no markers", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entries": {}}, "nothing to compare"),
+        ({"entries": {"a": {"kind": "nosuch"}}}, "entries.a.kind='nosuch'"),
+        ({"entries": {"a": {"kind": "noise", "strengths": (1.0, 1.0)}}}, "different numbers"),
+        ({"entries": {"a": {"kind": "noise", "strengths": (float("nan"),)}}}, "finite"),
+        ({"entries": {"a": {"kind": "noise", "role": "winner"}}}, "role='winner'"),
+        ({"entries": {"a": {"kind": "noise", "options": {"no": 1}}}}, "'no'"),
+        ({"entries": {"a": {"kind": "method", "changes": {"audit.steps": 1}}}}, "audit.steps"),
+        ({"entries": {"a": {"kind": "method", "changes": {"publish.rho": 2.0}}}}, "publish.rho"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"quality_shadows": 9}, "quality_shadows=9"),
+        ({"utility_models": ("tree",)}, "utility_models"),
+        ({"accuracy_kept": 0.0}, "accuracy_kept"),
+        ({"base": {"audit__fpr": 0.001}}, "audit.fpr"),
+        ({"base": {"audit__shadows": 7}}, "audit.shadows"),
+    ],
+)
+def test_bad_settings_are_sentences_before_any_work(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, **change)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_signal_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    def broken(asked):
+        kept = shrunk(asked)
+        return kept._replace(release=lambda *a: jax.tree.map(jnp.log, kept.release(*a)))
+
+    monkeypatch.setitem(registry.PUBLISHERS, "shrunk", registry.Kind(broken))
+    with pytest.raises(FloatingPointError, match=r"entries\.shrunk"):
+        run(tmp_path, entries={"shrunk": ENTRIES["shrunk"]})
+
+
+def test_states_come_back_as_they_were(tmp_path):
+    state = {"key": jax.random.key(3), "w": jnp.arange(3.0), "n": jnp.int32(2)}
+    path = tmp_path / "state.npz"
+    store.save_state(path, state, 1.0)
+    back = store.load_state(path, jax.eval_shape(lambda: state))
+    same = jax.tree.map(
+        lambda a, b: (
+            bool((jax.random.key_data(a) == jax.random.key_data(b)).all())
+            if jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+            else np.array_equal(a, b)
+        ),
+        state,
+        back,
+    )
+    assert all(jax.tree.leaves(same))
+    with pytest.raises(ValueError, match="arrays"):
+        store.load_state(path, {"w": jnp.zeros(3)})
+
+
+def test_a_result_file_that_is_not_ours_is_refused(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for text in ("{", json.dumps({"record": "other"}), "[]"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="line 1"):
+            results.read(path)
