@@ -119,6 +119,8 @@ class AuditConfig:
     attackers: tuple[str, ...] = ("long", "linear", "augmented")  # further models, see ATTACKERS
     flow_steps: int = 300  # of the flows that estimate densities; 0 = no such attack
     adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
+    adaptive_sigma: float = 0.1  # of its likelihood: sharp, whatever the publisher's is
+    adaptive_hidden: tuple[int, ...] = (256, 256)  # its least widths (mlp)
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -290,6 +292,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "audit.canaries": (a.canaries, 0, big),
         "audit.flow_steps": (a.flow_steps, 0, big),
         "audit.adaptive_steps": (a.adaptive_steps, 0, big),
+        "audit.adaptive_sigma": (a.adaptive_sigma, 1e-3, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

@@ -25,6 +25,7 @@ _NOT_PUBLISHING = (
     "audit",
     "data",
     "evaluate",
+    "frontier",
     "main.py",
     "pipeline.py",
     "release",

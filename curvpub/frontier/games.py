@@ -15,7 +15,6 @@ from curvpub.config import Config
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.frontier.store import fingerprint
-from curvpub.publishers import make_publisher
 from curvpub.runtime import files
 from curvpub.stages.audit import attacker_of
 from curvpub.types import Dataset, Records
@@ -68,11 +67,15 @@ class Game:
     def opponent(self, config: Config) -> Opponent:
         """The attacker of a point: the same for all, but that the adaptive one knows its method.
 
-        The attacker's own generator has the model and the lower level of the point's settings,
-        where an entry changes them; an attacker who trained another kind would be a weaker one.
+        The attacker's own generator has the point's latent space and, where it is wider, its
+        network, and the attacker's own likelihood; its curvature is at the point's scale.
         """
-        base = self.config.base
-        known = dataclasses.replace(base, model=config.model, lower=config.lower)
+        base, own = self.config.base, config.model
+        model = dataclasses.replace(
+            base.model, kind=own.kind, latent_dim=own.latent_dim, hidden=own.hidden,
+            channels=own.channels, label_scale=own.label_scale,
+        )  # fmt: skip
+        known = dataclasses.replace(base, model=model, lower=config.lower)
         settings = dataclasses.asdict(known.audit)
         for name in _FREE:
             settings.pop(name)
@@ -80,8 +83,7 @@ class Game:
         digest = fingerprint(settings, method, code_digest(*_ATTACK, skip=_FIGURES))
         if digest not in self._opponents:
             schema = self.dataset.schema
-            generator = make_publisher(known, schema).problem.generator
-            attacker = attacker_of(known, schema, generator)
+            attacker = attacker_of(known, schema)
             self._opponents[digest] = Opponent(attacker, self.dataset, digest)
         return self._opponents[digest]
 

@@ -17,7 +17,7 @@ from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.references import with_references
 from curvpub.audit.world import World, make_world
 from curvpub.config import Config
-from curvpub.models import Generator, make_classifier
+from curvpub.models import make_classifier, make_generator
 from curvpub.publishers import RawPublisher
 from curvpub.runtime import devices, files, progress
 from curvpub.stages import free_scores, publish, train
@@ -68,16 +68,15 @@ def audit(run: Run, programs: "Programs | None" = None) -> None:
 
 def make_attacker(run: Run) -> observers.Attacker:
     """The attacker that the configuration describes."""
-    return attacker_of(run.config, run.dataset.schema, run.publisher.problem.generator)
+    return attacker_of(run.config, run.dataset.schema)
 
 
-def attacker_of(config: Config, schema: Schema, generator: Generator) -> observers.Attacker:
+def attacker_of(config: Config, schema: Schema) -> observers.Attacker:
     """The attacker that a configuration describes.
 
     Args:
       config: its sections audit, model, lower and publish count.
       schema: the data set's public description.
-      generator: of the kind that the adaptive attacker trains.
     """
     settings = config.audit
     attacker = observers.standard_attacker(
@@ -93,26 +92,37 @@ def attacker_of(config: Config, schema: Schema, generator: Generator) -> observe
         learning_rate=settings.learning_rate,
         label_scale=config.model.label_scale,
         flow_steps=settings.flow_steps,
-        generator=_adaptive(config, schema, generator) if settings.adaptive_steps else None,
+        generator=_adaptive(config, schema) if settings.adaptive_steps else None,
     )
     return with_references(
         attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
     )
 
 
-def _adaptive(config: Config, schema: Schema, generator: Generator) -> GeneratorObserver:
-    """The attacker that runs our method on the release; settings of the method are public."""
+def _adaptive(config: Config, schema: Schema) -> GeneratorObserver:
+    """The attacker that runs our method on the release; settings of the method are public.
+
+    What blurs the publisher's generator must not blur the attacker's: a wide likelihood or a narrow
+    network sees less of what a release gives away (on digits AUC 0.65 where a sharp one sees 0.74).
+    """
     settings, model, lower = config.audit, config.model, config.lower
     aligned = config.publish.mode == "aligned"
+    wide = model.kind == "conv" or sum(model.hidden) > sum(settings.adaptive_hidden)
     return GeneratorObserver(
         schema=schema,
-        generator=generator,
+        generator=make_generator(
+            schema,
+            kind=model.kind,
+            latent_dim=model.latent_dim,
+            hidden=model.hidden if wide else settings.adaptive_hidden,
+            channels=model.channels,
+            label_scale=model.label_scale,
+            disc_hidden=model.disc_hidden,
+        ),
         steps=settings.adaptive_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        x_sigma=model.x_sigma,
-        label_weight=model.label_weight,
-        kl_weight=model.kl_weight,
+        x_sigma=settings.adaptive_sigma,
         scale=lower.scale,
         num_probes=config.publish.curvature_probes,
         moves=config.publish.drift_steps if aligned else 0,

@@ -59,7 +59,7 @@ def memory(asked):
     return registry.Modelling(fit=fit, modules=())
 
 
-def attacker_of(config, schema, generator):
+def attacker_of(config, schema):
     """Two observers that compile in no time."""
     del generator
     model = make_classifier(schema, kind="mlp", hidden=(16,), channels=4)
