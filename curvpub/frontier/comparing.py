@@ -137,8 +137,8 @@ def at_equal_accuracy(
     found = []
     for anchor in [*_unbeaten(rivals, figure), *_unbeaten(method, figure)]:
         accuracy = weights @ anchor.pairs.accuracy
-        sides = [_best(side, figure, weights, accuracy, chance) for side in (method, rivals)]
-        found.append(_compared(anchor, accuracy[0], *sides, confidence, pairs))
+        ours, theirs = (_best(s, figure, weights, accuracy, chance) for s in (method, rivals))
+        found.append(_compared(anchor, accuracy[0], ours, theirs, confidence, pairs))
     return sorted(found, key=lambda c: c.accuracy)
 
 
