@@ -49,8 +49,8 @@ ARROWS = {
     },
     "pipeline": {"config", "runtime", "stages", "workspace"},
     "frontier": {
-        "audit", "config", "data", "evaluate", "features", "publishers", "release", "runtime",
-        "stages", "types", "workspace",
+        "audit", "bilevel", "config", "data", "evaluate", "features", "publishers", "release",
+        "runtime", "stages", "types", "workspace",
     },
     "main": {"config", "pipeline"},
     "__init__": set(),

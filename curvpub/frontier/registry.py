@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from curvpub.bilevel import Bilevel
 from curvpub.config import Config
 from curvpub.publishers import (
     GeodesicStepPublisher,
@@ -45,6 +46,11 @@ class Asked(NamedTuple):
     trained: Config
     options: Mapping[str, Any]
     strength: float | None
+
+    @property
+    def problem(self) -> Bilevel:
+        """The bilevel problem of the point's settings."""
+        return make_publisher(self.config, self.schema).problem
 
 
 class Publishing(NamedTuple):
@@ -124,12 +130,78 @@ def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:
     def build(asked: Asked) -> Publishing:
         publisher = cls(
             schema=asked.schema,
-            problem=make_publisher(asked.config, asked.schema).problem,
+            problem=asked.problem,
             **(settings | dict(asked.options)),
         )
         return _shared_generator(asked, publisher.release, type(publisher).__module__)
 
     return Kind(build, settings=(cls.__qualname__, settings))
+
+
+def in_one_part(make: Callable[[Asked], Any]) -> Kind:
+    """A publisher that is made for each strength, and called as `publisher(key, records)`."""
+
+    def build(asked: Asked) -> Publishing:
+        publisher = make(asked)
+        release = lambda key, state, records, strength: publisher(key, records)
+        return Publishing(None, release, None, (), (type(publisher).__module__,))
+
+    return Kind(build, traced=False, settings=inspect.getsource(make))
+
+
+def in_two_parts(
+    make: Callable[[Asked], Any],
+    *,
+    traced: bool = False,
+    trainer: Callable[[Any], Any] = lambda publisher: publisher,
+) -> Kind:
+    """A publisher whose release sees the trained state alone, as formal guarantees ask.
+
+    Args:
+      make: the publisher, with `train(key, records)` and `release(key, trained, *, records, ...)`,
+        where `records` is their number.
+      traced: `release` takes the strength as data; else `make` has it as `asked.strength`.
+      trainer: what trains; publishers with trainers of one class, the same settings, options and
+        strength share what was trained.
+    """
+
+    def build(asked: Asked) -> Publishing:
+        publisher = make(asked)
+        part = trainer(publisher)
+
+        def release(key: Array, state: Any, records: Records, strength: Array) -> Release:
+            more = {"strength": strength} if traced else {}
+            return publisher.release(key, state, records=len(records), **more)
+
+        settings = dataclasses.asdict(asked.trained)
+        training = [settings[k] for k in ("model", "lower", "train", "publish")]
+        training += [sorted(asked.options.items()), asked.strength, type(part).__qualname__]
+        train_modules = (type(part).__module__,)
+        return Publishing(
+            part.train, release, training, train_modules, (type(publisher).__module__,)
+        )
+
+    return Kind(build, traced=traced, settings=inspect.getsource(make))
+
+
+def asked_model(make: Callable[[Asked], Any]) -> Kind:
+    """A model that is made for each strength.
+
+    Args:
+      make: the model, with `train(key, records) -> fitted` and `log_probs(fitted, x)`.
+    """
+
+    def build(asked: Asked) -> Modelling:
+        model = make(asked)
+
+        def fit(key: Array, records: Records, strength: Array) -> Callable[[Array], Array]:
+            del strength
+            fitted = model.train(key, records)
+            return lambda x: model.log_probs(fitted, x)
+
+        return Modelling(fit, (type(model).__module__,))
+
+    return Kind(build, traced=False, settings=inspect.getsource(make))
 
 
 def _raw(asked: Asked) -> Publishing:

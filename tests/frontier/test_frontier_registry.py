@@ -11,7 +11,7 @@ from curvpub import bilevel
 from curvpub.config import config_dict, from_config_dict
 from curvpub.frontier import fingerprint, registry, settings
 from curvpub.publishers import LatentNoisePublisher, MixupPublisher, make_publisher
-from curvpub.types import Records, Schema
+from curvpub.types import Records, Release, Schema
 
 SCHEMA = Schema(name="dots", kind="image", shape=(3, 3, 1), classes=("a", "b"))
 
@@ -78,6 +78,37 @@ def test_a_feature_publisher_is_itself_with_its_options(records):
     found = built.release(args[0], None, *args[1:])
     np.testing.assert_array_equal(found.x, publisher(*args).x)
     assert len(found) == 80
+
+
+class Private:
+    """Two parts, of which the release sees no record."""
+
+    def __init__(self, epsilon):
+        self.epsilon = epsilon
+
+    def train(self, key, records):
+        noise = jax.random.normal(key, records.x.shape[1:], records.x.dtype)
+        return records.x.mean(axis=0) + noise / self.epsilon
+
+    def release(self, key, trained, *, records, strength=1.0):
+        del key
+        x = jnp.broadcast_to(strength * trained, (records, *trained.shape))
+        return Release(x=x, y=jnp.full((records, 2), 0.5, jnp.float32))
+
+
+def test_publishers_in_two_parts_share_what_was_trained(records):
+    by_epsilon = registry.in_two_parts(lambda a: Private(a.strength))
+    guided = registry.in_two_parts(lambda a: Private(a.options["epsilon"]), traced=True)
+    one, three = (by_epsilon.build(asked(make_config())._replace(strength=e)) for e in (1.0, 3.0))
+    assert one.training != three.training
+    built = guided.build(asked(make_config(), epsilon=3.0))
+    key = jax.random.key(0)
+    state = built.train(key, records)
+    np.testing.assert_array_equal(state, three.train(key, records))
+    found = built.release(key, state, records, jnp.float32(0.5))
+    full = three.release(key, state, records, jnp.float32(3.0))  # its epsilon is no data
+    np.testing.assert_allclose(2.0 * found.x, full.x, rtol=1e-6)
+    assert guided.source != by_epsilon.source
 
 
 def test_every_kind_builds(records):
