@@ -34,6 +34,7 @@ Lists and histograms may be empty, and what they would show is left out.
 """
 
 import base64
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ from curvpub.types import Records, Release, Schema
 
 _CURVES = 12  # series of the history that are drawn
 _COLUMNS = 12  # columns of a table that are shown for a record
+_WIDTH = 90  # of the terminal's sentences
 
 
 def public_report(
@@ -127,7 +129,8 @@ def terminal_table(results: Mapping[str, Any]) -> str:
     failed = [c for c in results["checks"] if not c["ok"]]
     lines += [f"CHECK FAILED: {c['name']}: {c['text']}" for c in failed]
     lines += [f"WARNING: {w}" for w in results["warnings"]]
-    lines += [*wording.verdict(results)[1][:1], *wording.worst_case(results)]
+    for sentence in (*wording.verdict(results)[1][:1], *wording.worst_case(results)):
+        lines += textwrap.wrap(sentence, _WIDTH)
     lines.append("Empirical: measured against the attacks above, no (epsilon, delta) guarantee.")
     return "\n".join(lines) + "\n"
 

@@ -178,7 +178,7 @@ def _best(rows: Sequence[Mapping[str, Any]], *, scopes: bool = False) -> str:
     """The strongest figures of any row; with `scopes`, also on which records they are."""
 
     def name(row: Mapping[str, Any]) -> str:
-        on = f", {row['scope'].replace('_', ' ')}" if scopes else ""
+        on = f"; {row['scope'].replace('_', ' ')}" if scopes else ""
         return SHORT_ATTACKS.get(row["attack"], str(row["attack"])) + on
 
     auc = max(rows, key=lambda r: r["auc"])

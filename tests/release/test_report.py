@@ -365,7 +365,7 @@ def test_the_worst_case_is_shown(results, parts):
     assert "20 records of each kind" in page
     terminal = report.terminal_table(worst(results))
     assert "On the 67 records that are most exposed to it, the best attack" in terminal
-    assert "On planted canaries, the best attack (nearest, calibrated, out of distribution)" in page
+    assert "On planted canaries, the best attack (nearest, calibrated; out of distribution)" in page
     assert "3.1% [2.2, 4.2] of the published records are nearest to the private record" in page
     for nothing in (results, results | {"worst_case": None, "canaries": None}):
         text = report.public_report(nothing, schema=schema, release=release, test=test)
@@ -411,7 +411,7 @@ def test_the_grade_is_the_worst_one(results, kind, words):
     scope = "duplicated" if kind == "canaries" else "67 most exposed"
     grade, sentences = wording.verdict(with_few(scope, 25, 0.9, 0.85))
     assert grade == "bad"
-    assert sentences[0].startswith(f"This release does not hide the {words}"[:28])
+    assert sentences[0].startswith("This release does not hide ")
     assert words in sentences[0]
     assert sentences[1].startswith("Over all records: no attack that was run does measurably")
     assert any("0.900 [0.850, 1.000]" in s for s in sentences)
