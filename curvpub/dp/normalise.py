@@ -49,9 +49,9 @@ def private_features(
     this function, come from a noisy mean and a noisy mean square.
 
     Formal guarantees:
-      One Gaussian mechanism. A record moves the vector of sums by `sqrt(2 d)` at most, for d numeric
-      columns, whose noise is `noise_multiplier` times that. Categorical columns and images have no
-      statistics.
+      One Gaussian mechanism. A record moves the vector of sums by `sqrt(2 d)` at most, for d
+      numeric columns, and the noise is `noise_multiplier` times that. Categorical columns and
+      images have no statistics.
 
     Args:
       key: of the noise.

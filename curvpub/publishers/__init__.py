@@ -5,8 +5,8 @@ from curvpub.publishers.curvature import (
     Prepared,
     PublishInfo,
     make_publisher,
-    rank_within_class,
 )
+from curvpub.publishers.decoding import decode_codes, keep_least_curved, rank_within_class
 from curvpub.publishers.geodesic_steps import GeodesicStepPublisher
 from curvpub.publishers.ksame import KSamePublisher
 from curvpub.publishers.latent import LatentPublisher
@@ -35,7 +35,9 @@ __all__ = [
     "RawPublisher",
     "ReconstructionPublisher",
     "SmotePublisher",
+    "decode_codes",
     "generator_scores",
+    "keep_least_curved",
     "make_publisher",
     "neighbour_scores",
     "rank_within_class",
