@@ -4,6 +4,7 @@ Needs the extra `dp`. Knows no publisher.
 """
 
 from curvpub.dp.accounting import gaussian_noise, sgd_noise, share_noise, spent_epsilon
+from curvpub.dp.classifier import ClippedClassifier, FittedClassifier
 from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_sum, gaussian
 from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
 from curvpub.dp.normalise import check_columns, encode, numeric_columns, private_features
@@ -12,7 +13,9 @@ from curvpub.dp.training import SgdConfig, SgdPlan, draw_batch, noisy_mean, plan
 
 __all__ = [
     "Budget",
+    "ClippedClassifier",
     "DPGuarantee",
+    "FittedClassifier",
     "SgdConfig",
     "SgdPlan",
     "add_noise",

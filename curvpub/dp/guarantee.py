@@ -10,7 +10,8 @@ COUNT_PUBLIC = (
 COUNT_PRIVATE = "add or remove one record, of a number of records that is itself private"
 
 _ALWAYS_PUBLIC = (
-    "the schema: shape, column, category and class names",
+    "the schema (shape, names of columns, categories and classes, which columns hold whole "
+    "numbers), which a source may have read off the records",
     "all settings, which were chosen without the private records",
 )
 _ASSUMED = (

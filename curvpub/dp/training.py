@@ -51,7 +51,7 @@ class SgdPlan:
       steps: number of steps.
       noise_multiplier: noise of a step in units of its sensitivity.
       statistics_noise: the same of the normalisation; infinite where there is none.
-      guarantee: what all of it keeps to.
+      guarantee: what all of it keeps to; None where nothing is promised.
     """
 
     count: int
@@ -61,7 +61,7 @@ class SgdPlan:
     steps: int
     noise_multiplier: float
     statistics_noise: float
-    guarantee: DPGuarantee
+    guarantee: DPGuarantee | None
 
 
 def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: str) -> SgdPlan:

@@ -17,8 +17,8 @@ class DPCurvaturePublisher:
     """Samples of a private generator's prior, guided by its decoder's curvature (a `Publisher`).
 
     Of `publish.oversample` times as many codes as are wanted the least curved of each decoded class
-    are kept; they move by `publish.drift_steps` of the lower level, the more curved the further; and
-    labels are those of the neighbourhood (`publish.label_spread`). Curvature at scale needs the
+    are kept; they move by `publish.drift_steps` of the lower level, the more curved the further;
+    and labels are those of the neighbourhood (`publish.label_spread`). Curvature at scale needs the
     decoder alone, and exposure, which needs records, is not used.
 
     Formal guarantees:

@@ -96,7 +96,9 @@ class DPGeneratorPublisher(abc.ABC):
         Raises:
           ValueError: settings and number of records do not fit.
         """
-        return self.plan(records).guarantee
+        found = self.plan(records).guarantee
+        assert found is not None  # a plan with a budget has one
+        return found
 
     def __call__(self, key: Array, records: Records, strength: obfuscate.Scalar = None) -> Release:
         """Trains on `records` and publishes; see `release` for the strength.
