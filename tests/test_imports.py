@@ -30,8 +30,9 @@ ARROWS = {
     "lower": {"hypergradient", "joint", "obfuscate", "problem", "rvae", "types"},
     "upper": {"joint", "lower", "obfuscate", "problem", "rvae", "types"},
     "bilevel": {"lower", "obfuscate", "problem", "types", "upper"},
+    "dp": {"blocks", "features", "models", "types"},
     "publishers": {
-        "bilevel", "blocks", "config", "features", "geometry", "joint", "models", "obfuscate",
+        "bilevel", "blocks", "config", "dp", "features", "geometry", "joint", "models", "obfuscate",
         "rvae", "types",
     },
     "audit": {
@@ -70,6 +71,7 @@ KEEPERS = {
     "jinja2": ("release",),
     "anonymeter": ("standalone.anonymeter",),
     "pandas": ("standalone.anonymeter",),
+    "dp_accounting": ("dp.accounting",),
     "tensorflow": (),
     "torch": (),
     # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.

@@ -393,6 +393,7 @@ def test_publication_does_not_depend_on_the_block_size(trained, monkeypatch):
     one_block = jax.jit(publisher.publish)(jax.random.key(12), state, prepared)[0]
     assert publishers.curvature._BLOCK > COUNT
     monkeypatch.setattr("curvpub.publishers.curvature._BLOCK", 7)
+    monkeypatch.setattr("curvpub.publishers.decoding.BLOCK", 7)
     publisher = dataclasses.replace(publisher)  # another object: traced anew
     blocks = jax.jit(publisher.publish)(jax.random.key(12), state, prepared)[0]
     assert (np.abs(one_block.x - blocks.x) <= 1.01 / 255).mean() > 0.98

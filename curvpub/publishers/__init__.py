@@ -5,8 +5,13 @@ from curvpub.publishers.curvature import (
     Prepared,
     PublishInfo,
     make_publisher,
-    rank_within_class,
 )
+from curvpub.publishers.decoding import decode_codes, keep_least_curved, rank_within_class
+from curvpub.publishers.dp_curvature import DPCurvaturePublisher
+from curvpub.publishers.dp_generator import DPGeneratorPublisher, PrivateGenerator
+from curvpub.publishers.dp_merf import DPMerfPublisher
+from curvpub.publishers.dp_vae import DPVaePublisher
+from curvpub.publishers.dp_vaegan import DPVaeGanPublisher
 from curvpub.publishers.geodesic_steps import GeodesicStepPublisher
 from curvpub.publishers.ksame import KSamePublisher
 from curvpub.publishers.latent import LatentPublisher
@@ -22,6 +27,11 @@ from curvpub.publishers.smote import SmotePublisher
 
 __all__ = [
     "CurvaturePublisher",
+    "DPCurvaturePublisher",
+    "DPGeneratorPublisher",
+    "DPMerfPublisher",
+    "DPVaeGanPublisher",
+    "DPVaePublisher",
     "GeodesicStepPublisher",
     "KSamePublisher",
     "LatentKSamePublisher",
@@ -31,11 +41,14 @@ __all__ = [
     "NoisePublisher",
     "Prepared",
     "PriorPublisher",
+    "PrivateGenerator",
     "PublishInfo",
     "RawPublisher",
     "ReconstructionPublisher",
     "SmotePublisher",
+    "decode_codes",
     "generator_scores",
+    "keep_least_curved",
     "make_publisher",
     "neighbour_scores",
     "rank_within_class",

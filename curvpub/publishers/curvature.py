@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub import bilevel, features, geometry, joint, obfuscate, rvae
+from curvpub import bilevel, features, joint, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.config import Config
 from curvpub.models import make_generator
+from curvpub.publishers import decoding
 from curvpub.types import Array, Records, Release, Schema
 
 _BLOCK = 256  # codes decoded at once outside training, to bound memory
@@ -109,15 +110,21 @@ class CurvaturePublisher:
         law = self._law(key, state, prepared)
         code, seen, rank, delta = self._perturb(key_drift, state, prepared, law, settings)
         moved = code + delta
-        before = self._curvature(key_clean, state, law, code)
+        see = lambda key, codes: decoding.curvature_of_codes(
+            key, self.problem, state.generator, law, codes
+        )
+        before = see(key_clean, code)
         if self.problem.publish.mode == "aligned":
             source = jnp.arange(code.shape[0])
-            published, after = moved, self._curvature(key_draw, state, law, moved)
+            published, after = moved, see(key_draw, moved)
         else:
             published, after, source = self._resample(
                 key_draw, state, law, moved, rank, settings.strength
             )
-        release = self._decode(key_observe, state, law, prepared, published, settings.strength)
+        release = decoding.decode_codes(
+            key_observe, self.schema, self.problem, state.generator, law, prepared.stats, published,
+            strength=settings.strength,
+        )  # fmt: skip
         length = jax.vmap(obfuscate.safe_norm)(delta)
         return release, PublishInfo(seen, before, after, length, source)
 
@@ -179,22 +186,6 @@ class CurvaturePublisher:
             delta = map_blocks(descend, (keys, code, delta, rank), block_size=_BLOCK)
         return code, seen, rank, delta
 
-    def _curvature(
-        self, key: Array, state: bilevel.BilevelState, law: rvae.Law, codes: Array
-    ) -> Array:
-        """Decoder's curvature at scale at each code, `[k]`."""
-        lower, probes = self.problem.lower, self.problem.publish.curvature_probes
-        fun = self.problem.generator.decoder_fn(state.generator)
-
-        def see(args: tuple[Array, Array]) -> Array:
-            near = law.local(fun, args[1])
-            return obfuscate.curvature(
-                args[0], near.fun, near.code, scale=lower.scale, num_probes=probes
-            )
-
-        keys = jax.random.split(key, codes.shape[0])
-        return map_blocks(see, (keys, codes), block_size=_BLOCK)
-
     def _resample(
         self,
         key: Array,
@@ -209,7 +200,7 @@ class CurvaturePublisher:
         Redraws keep the prior (for a Gaussian, `z' = rho z + sqrt(1 - rho^2) e`); rho falls with
         the parent's exposure. Selecting within the decoded class leaves the class balance alone.
         """
-        publish, gen = self.problem.publish, self.problem.generator
+        publish = self.problem.publish
         wanted = max(1, round(publish.copies * moved.shape[0]))
         drawn = wanted * publish.oversample
         key_parent, key_noise, key_curvature, key_order = jax.random.split(key, 4)
@@ -222,79 +213,12 @@ class CurvaturePublisher:
         codes = map_blocks(
             lambda a: law.redraw(*a), (noise, moved[source], share), block_size=_BLOCK
         )
-        curved = self._curvature(key_curvature, state, law, codes)
-        if publish.oversample > 1:
-            label = map_blocks(
-                lambda z: jnp.argmax(
-                    gen.decode_heads(state.generator, z)[gen.space.num_features :]
-                ),
-                codes,
-                block_size=_BLOCK,
-            )
-            share_below = rank_within_class(curved, label, num_classes=self.schema.num_classes)
-            luck = jax.random.uniform(jax.random.fold_in(key_order, 1), (drawn,), moved.dtype)
-            keep = jnp.argsort(strength * share_below + (1.0 - strength) * luck)[:wanted]
-        else:
-            keep = jnp.arange(drawn)
-        # The order of publication says nothing about curvature or parents.
-        keep = jax.random.permutation(key_order, keep)
+        params = state.generator
+        curved = decoding.curvature_of_codes(key_curvature, self.problem, params, law, codes)
+        keep = decoding.keep_least_curved(
+            key_order, self.problem, params, codes, curved, wanted=wanted, strength=strength
+        )
         return codes[keep], curved[keep], source[keep]
-
-    def _decode(
-        self,
-        key: Array,
-        state: bilevel.BilevelState,
-        law: rvae.Law,
-        prepared: Prepared,
-        codes: Array,
-        strength: obfuscate.Scalar,
-    ) -> Release:
-        """Decodes codes to published records, in the units and precision of the release.
-
-        Labels are those of the neighbourhood, `E f(z + s e)`: the label's part of each point goes
-        down the curvature at scale, so that one private record's label does not stand out in it.
-        """
-        gen, publish = self.problem.generator, self.problem.publish
-        fun, x_sigma = gen.decoder_fn(state.generator), self.problem.model.x_sigma
-
-        def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
-            key, z = args
-            point = fun(z)
-            x, probs = joint.split_point(gen.space, point)
-            if publish.label_spread > 0:
-                near = law.local(fun, z)
-                bend = geometry.curvature_at_scale(
-                    jax.random.fold_in(key, 1),
-                    near.fun,
-                    near.code,
-                    scale=strength * publish.label_spread,
-                    num_probes=publish.label_probes,
-                )
-                probs = jnp.maximum(joint.split_point(gen.space, point + bend)[1], 0.0)
-                probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
-            if publish.mode == "resampled":
-                x = joint.draw_observation(key, gen.space, point, x_sigma=x_sigma)
-            return x, probs
-
-        keys = jax.random.split(key, codes.shape[0])
-        x, probs = map_blocks(decode, (keys, codes), block_size=_BLOCK)
-        return Release(x=features.decode_features(self.schema, prepared.stats, x), y=probs)
-
-
-def rank_within_class(values: Array, label: Array, *, num_classes: int) -> Array:
-    """For each value, the share of its class that is smaller, `[k]` in [0, 1).
-
-    Args:
-      values: `[k]`.
-      label: class of each value, integer `[k]`.
-      num_classes: C.
-    """
-    order = jnp.lexsort((values, label))
-    count = jnp.sum(jax.nn.one_hot(label, num_classes, dtype=jnp.int32), axis=0)
-    start = jnp.cumsum(count) - count
-    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0], dtype=order.dtype))
-    within = (place - start[label]).astype(values.dtype)
-    return within / count[label].astype(values.dtype)
 
 
 def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:

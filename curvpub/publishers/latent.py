@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from curvpub import bilevel, rvae
 from curvpub.blocks import map_blocks
-from curvpub.publishers import encoding
+from curvpub.publishers import decoding, encoding
 from curvpub.publishers.curvature import CurvaturePublisher, Prepared
 from curvpub.types import Array, Records, Release, Schema
 
@@ -116,9 +116,10 @@ class LatentPublisher(abc.ABC):
         strength = jnp.asarray(strength).astype(code.dtype)
         source = self._sources(key_source, code.shape[0])
         moved = self.move(key_move, trained, prepared, code, source, strength)
-        return self._method._decode(
-            key_decode, trained, rvae.GaussianLaw(), prepared, moved, strength=0.0
-        )
+        return decoding.decode_codes(
+            key_decode, self.schema, self._method.problem, trained.generator, rvae.GaussianLaw(),
+            prepared.stats, moved, strength=0.0,
+        )  # fmt: skip
 
     @property
     def _method(self) -> CurvaturePublisher:

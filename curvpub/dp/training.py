@@ -1,0 +1,158 @@
+"""DP-SGD: the plan of a training, made in Python, and one noisy gradient, traced.
+
+Source: Abadi et al., "Deep Learning with Differential Privacy" (arXiv 1607.00133).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from curvpub.dp import accounting, gradients, sampling
+from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
+from curvpub.types import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    """DP-SGD's settings that are not its budget; hashable.
+
+    Attributes:
+      batch_size: expected number of records in a batch.
+      clip: largest Euclidean length of one record's gradient.
+      microbatch: records whose gradients are in memory at once.
+    """
+
+    batch_size: int = 256
+    clip: float = 1.0
+    microbatch: int = 64
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        for name in ("batch_size", "microbatch"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        if not 0.0 < self.clip < math.inf:
+            raise ValueError(f"clip={self.clip!r} must be positive and finite")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SgdPlan:
+    """What a training with a budget does, all of it public.
+
+    Attributes:
+      count: number of records, of the arrays.
+      rate: probability of a record to be in a batch.
+      places: capacity of a batch.
+      expected: expected size of a batch, which sums are divided by.
+      steps: number of steps.
+      noise_multiplier: noise of a step in units of its sensitivity.
+      statistics_noise: the same of the normalisation; infinite where there is none.
+      guarantee: what all of it keeps to; None where nothing is promised.
+    """
+
+    count: int
+    rate: float
+    places: int
+    expected: float
+    steps: int
+    noise_multiplier: float
+    statistics_noise: float
+    guarantee: DPGuarantee | None
+
+
+def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: str) -> SgdPlan:
+    """Plans a training that spends a budget.
+
+    Args:
+      budget: of everything, normalisation included (where `budget.bounds` names columns).
+      sgd: batches and clipping.
+      records: number of records, a shape.
+      steps: number of steps.
+      what: whose gradients, in words.
+
+    Raises:
+      ValueError: settings and number of records do not fit.
+    """
+    count = budget.count(records)
+    rate = sampling.sampling_rate(sgd.batch_size, count)
+    delta, tau = sampling.reserve(budget.epsilon, budget.delta)
+    statistics = ()
+    if budget.bounds:
+        share = budget.statistics_share
+        statistics = (accounting.share_noise(budget.epsilon, delta, share),)
+    noise = accounting.sgd_noise(
+        budget.epsilon, delta, sampling_rate=rate, steps=steps, one_offs=statistics
+    )
+    mechanisms = [
+        f"{steps} Poisson-sampled Gaussian steps on {what}, noise {noise:.4g} x sensitivity"
+    ]
+    if statistics:
+        mechanisms.append(
+            f"clipped sums and sums of squares of {len(budget.bounds)} numeric columns, noise "
+            f"{statistics[0]:.4g} x sensitivity"
+        )
+    return SgdPlan(
+        count=records,
+        rate=rate,
+        places=sampling.capacity(records, rate, steps=steps, tau=tau),
+        expected=rate * count,
+        steps=steps,
+        noise_multiplier=noise,
+        statistics_noise=statistics[0] if statistics else math.inf,
+        guarantee=DPGuarantee(
+            epsilon=budget.epsilon,
+            delta=budget.delta,
+            neighbours=budget.neighbours,
+            mechanisms=tuple(mechanisms),
+            sampling_rate=rate,
+            steps=steps,
+            noise_multiplier=noise,
+            accountant=accounting.PLD,
+            public=public_facts(budget, count),
+        ),
+    )
+
+
+def draw_batch(key: Array, plan: SgdPlan, rows: Any) -> tuple[Any, Array]:
+    """One Poisson batch of a tree of arrays `[n, ...]`, and the weights of its places."""
+    index, weight = sampling.poisson_batch(
+        key, count=plan.count, rate=plan.rate, places=plan.places
+    )
+    return jax.tree.map(lambda a: a[index], rows), weight
+
+
+def noisy_mean(
+    key: Array,
+    influence: Callable[[Any], Any],
+    batch: Any,
+    weight: Array,
+    *,
+    sgd: SgdConfig,
+    expected: float,
+    noise_multiplier: float,
+) -> Any:
+    """A batch's clipped gradient with noise, divided by the batch's expected size.
+
+    Formal guarantees:
+      A Gaussian mechanism of the batch: a record moves the sum by `sgd.clip` at most, and the noise
+      is `noise_multiplier` times that. The divisor is public, unlike the batch's true size.
+
+    Args:
+      key: of the noise.
+      influence: one row to its gradient, a tree; it sees no other row.
+      batch: rows, a tree of arrays `[k, ...]`.
+      weight: 1 or 0 for each, `[k]`.
+      sgd: clipping.
+      expected: expected size of a batch.
+      noise_multiplier: noise in units of the clip; 0 for none.
+    """
+    total = gradients.clipped_sum(
+        influence, batch, weight, clip=sgd.clip, microbatch=sgd.microbatch
+    )
+    if noise_multiplier > 0.0:
+        total = gradients.add_noise(key, total, deviation=noise_multiplier * sgd.clip)
+    return jax.tree.map(lambda a: a / jax.numpy.asarray(expected, a.dtype), total)

@@ -1,0 +1,297 @@
+"""DP-MERF: a generator trained on one noisy mean embedding of the records.
+
+Source: Harder, Adamczewski and Park, "DP-MERF: Differentially Private Mean Embeddings with Random
+Features for Practical Privacy-Preserving Data Generation" (arXiv 2002.11603).
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from curvpub import dp, features, joint
+from curvpub.blocks import map_blocks
+from curvpub.dp import accounting, gradients
+from curvpub.models import Generator, make_generator
+from curvpub.publishers import encoding
+from curvpub.publishers.dp_generator import apply_gradient
+from curvpub.types import Array, Records, Release, Schema
+
+_BLOCK = 256
+_IMAGE_SCALE = 0.134  # squared kernel length a pixel: 105 on 28 x 28, as in the paper's code
+
+
+class Embedding(NamedTuple):
+    """All that DP-MERF takes from private records, with its noise."""
+
+    frequencies: Array  # [D, F / 2], drawn without the records
+    sums: Array  # [F, C] sum of the features of each class
+    counts: Array  # [C] number of records of each class
+    stats: features.FeatureStats
+
+
+class MerfPlan(NamedTuple):
+    """Noise multipliers of the three mechanisms; infinite where one has no use."""
+
+    embedding: float
+    counts: float
+    statistics: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPMerfPublisher:
+    """Publishes what a generator makes of one noisy mean embedding (a `Publisher`).
+
+    The embedding is `sum_i phi(x_i) y_i^T [F, C]`, with random Fourier features phi of a Gaussian
+    kernel and one-hot labels. The generator takes noise and a label, and minimises the squared
+    distance of its own mean embedding to that, labels in the proportion of the noisy counts. The
+    embedding is private, so training costs nothing, however long.
+
+    Formal guarantees:
+      (epsilon, delta)-DP of `budget` under adding or removing one record (`budget.neighbours`).
+      Every column of phi has Euclidean length 1, so the sum moves by at most 1, as do the counts.
+      (Under replacement of one record, which is not what is claimed, it would be 2 for the sum and
+      `sqrt(2)` for the counts.) Sum, counts and, for tables, normalisation are Gaussian mechanisms
+      whose squared noise multipliers' inverses add up to that of the budget: exact.
+
+    Attributes:
+      schema: the data set's public description.
+      budget: privacy of everything together; a table's numeric columns need its `bounds`.
+      num_features: F, even.
+      length_scale: of the kernel, in units of the features; 0 for `sqrt(0.134 D)` (images) or
+        `sqrt(2 D)` (tables), neither of which looks at records.
+      kind: of the generator, `mlp` or `conv`.
+      hidden: widths, from the output to the input as in `models.make_generator`.
+      channels: of `conv`.
+      noise_dim: length of the generator's noise.
+      steps: gradient steps.
+      batch_size: samples a step, split evenly over the classes.
+      learning_rate: of Adam, with cosine decay.
+      copies: published records per private one.
+    """
+
+    schema: Schema
+    budget: dp.Budget
+    num_features: int = 2000
+    length_scale: float = 0.0
+    kind: str = "mlp"
+    hidden: tuple[int, ...] = (256, 256)
+    channels: int = 32
+    noise_dim: int = 10
+    steps: int = 1500
+    batch_size: int = 250
+    learning_rate: float = 2e-3
+    copies: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        encoding.check_count(
+            num_features=self.num_features,
+            noise_dim=self.noise_dim,
+            steps=self.steps,
+            batch_size=self.batch_size,
+        )
+        encoding.check_positive(learning_rate=self.learning_rate, copies=self.copies)
+        encoding.check_not_negative(length_scale=self.length_scale)
+        if self.num_features % 2:
+            raise ValueError(f"num_features={self.num_features!r} must be even: sines and cosines")
+        dp.check_columns(self.schema, self.budget.bounds)
+        _ = self.generator
+
+    @property
+    def generator(self) -> Generator:
+        """Its decoder takes noise and label `[noise_dim + C]`; label heads are not used."""
+        return make_generator(
+            self.schema,
+            kind=self.kind,
+            latent_dim=self.noise_dim + self.schema.num_classes,
+            hidden=self.hidden,
+            channels=self.channels,
+            label_scale=1.0,
+            disc_hidden=(1,),
+        )
+
+    def plan(self) -> MerfPlan:
+        """Noise multipliers; they do not depend on the number of records."""
+        return _plan(self.budget)
+
+    def guarantee(self, records: int) -> dp.DPGuarantee:
+        """The guarantee of a publication of so many records.
+
+        Raises:
+          ValueError: the number of records does not fit the budget.
+        """
+        count, plan = self.budget.count(records), self.plan()
+        mechanisms = [
+            f"sum of {self.num_features} random features by class, noise {plan.embedding:.4g} x "
+            "sensitivity",
+            f"counts of {self.schema.num_classes} classes, noise {plan.counts:.4g} x sensitivity",
+        ]
+        if self.budget.bounds:
+            mechanisms.append(
+                f"clipped sums and sums of squares of {len(self.budget.bounds)} numeric columns, "
+                f"noise {plan.statistics:.4g} x sensitivity"
+            )
+        return dp.DPGuarantee(
+            epsilon=self.budget.epsilon,
+            delta=self.budget.delta,
+            neighbours=self.budget.neighbours,
+            mechanisms=tuple(mechanisms),
+            sampling_rate=1.0,
+            steps=0,
+            noise_multiplier=plan.embedding,
+            accountant=accounting.GAUSSIAN,
+            public=dp.public_facts(self.budget, count),
+        )
+
+    def __call__(self, key: Array, records: Records) -> Release:
+        """Publishes `records`.
+
+        Raises:
+          ValueError: settings and records do not fit.
+        """
+        key_embed, key_train, key_publish = jax.random.split(key, 3)
+        embedding = self.embed(key_embed, records)
+        count = self.budget.count(len(records))
+        params = self.train(key_train, embedding, count=count)
+        return self.release(key_publish, params, embedding, count=count)
+
+    def embed(self, key: Array, records: Records) -> Embedding:
+        """The noisy embedding; the only function that sees private records.
+
+        Raises:
+          ValueError: settings and records do not fit.
+        """
+        encoding.check_records(self.schema, records)
+        plan, count = self.plan(), self.budget.count(len(records))
+        key_stats, key_draw, key_sum, key_count = jax.random.split(key, 4)
+        stats = dp.private_features(
+            key_stats, self.schema, records.x, self.budget.bounds,
+            noise_multiplier=plan.statistics, count=count,
+        )  # fmt: skip
+        x, probs = dp.encode(self.schema, stats, records.x, records.y)
+        scale = self.length_scale or _default_scale(self.schema)
+        shape = (x.shape[1], self.num_features // 2)
+        frequencies = jax.random.normal(key_draw, shape, x.dtype) / scale
+        weight = jnp.ones(len(records), x.dtype)
+        outer = lambda row: random_features(frequencies, row[0])[:, None] * row[1][None]
+        sums = gradients.clipped_sum(outer, (x, probs), weight, clip=1.0, microbatch=_BLOCK)
+        counts = jnp.sum(probs, axis=0)
+        return Embedding(
+            frequencies=frequencies,
+            sums=dp.add_noise(key_sum, sums, deviation=plan.embedding),
+            counts=dp.add_noise(key_count, counts, deviation=plan.counts),
+            stats=stats,
+        )
+
+    def train(self, key: Array, embedding: Embedding, *, count: int) -> Any:
+        """The generator's parameters, from the noisy embedding alone.
+
+        Minimises the sum over classes c of `|sums_c / n - p_c mean phi(G(e, c))|^2`, Eq. (9) of the
+        paper with labels drawn in the proportions `p_c` of the noisy counts.
+
+        Args:
+          key: of initialisation and noise.
+          embedding: result of `embed`.
+          count: n.
+        """
+        key_init, key_steps = jax.random.split(key)
+        params = {"decoder": self.generator.init(key_init)[0]["decoder"]}
+        optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
+        classes = self.schema.num_classes
+        each = max(1, self.batch_size // classes)
+        label = jnp.repeat(jnp.eye(classes, dtype=jnp.float32), each, axis=0)
+        target = embedding.sums.T / jnp.float32(count)
+        share = class_shares(embedding.counts)
+
+        def loss(params: Any, noise: Array) -> Array:
+            x = jax.vmap(lambda e, y: self._decode(params, e, y)[0])(noise, label)
+            found = jax.vmap(lambda x: random_features(embedding.frequencies, x))(x)
+            found = jnp.mean(found.reshape(classes, each, -1), axis=1)
+            return jnp.sum(jnp.square(target - share[:, None] * found))
+
+        def step(state: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], None]:
+            params, opt_state = state
+            key = jax.random.fold_in(key_steps, number)
+            noise = jax.random.normal(key, (classes * each, self.noise_dim), jnp.float32)
+            gradient = jax.grad(loss)(params, noise)
+            return apply_gradient(optimizer, gradient, opt_state, params), None
+
+        state = params, optimizer.init(params)
+        return jax.lax.scan(step, state, jnp.arange(self.steps))[0][0]
+
+    def release(self, key: Array, params: Any, embedding: Embedding, *, count: int) -> Release:
+        """Publishes `round(copies * count)` samples, classes in the proportion of noisy counts.
+
+        Args:
+          key: of noise, labels and categories.
+          params: result of `train`.
+          embedding: result of `embed`.
+          count: number of records.
+        """
+        wanted = encoding.number_published(self.copies, count)
+        key_noise, key_start, key_order, key_draw = jax.random.split(key, 4)
+        # Systematic sampling: each class within one of its share.
+        start = jax.random.uniform(key_start, (), jnp.float32)
+        place = (jnp.arange(wanted, dtype=jnp.float32) + start) / wanted
+        edges = jnp.cumsum(class_shares(embedding.counts))
+        drawn = jnp.clip(jnp.searchsorted(edges, place), 0, self.schema.num_classes - 1)
+        label = jax.nn.one_hot(
+            jax.random.permutation(key_order, drawn), self.schema.num_classes, dtype=jnp.float32
+        )
+        noise = jax.random.normal(key_noise, (wanted, self.noise_dim), jnp.float32)
+        space = self.generator.space
+
+        def make(row: tuple[Array, Array, Array]) -> Array:
+            key, e, y = row
+            x, _ = self._decode(params, e, y)
+            return joint.draw_observation(key, space, joint.joint_point(space, x, y), x_sigma=0.0)
+
+        keys = jax.random.split(key_draw, wanted)
+        x = map_blocks(make, (keys, noise, label), block_size=_BLOCK)
+        return Release(x=features.decode_features(self.schema, embedding.stats, x), y=label)
+
+    def _decode(self, params: Any, noise: Array, label: Array) -> tuple[Array, Array]:
+        generator = self.generator
+        point = generator.decoder_fn(params)(jnp.concatenate([noise, label]))
+        return joint.split_point(generator.space, point)
+
+
+def random_features(frequencies: Array, x: Array) -> Array:
+    """Random Fourier features `[F]` of one point `[D]`, of Euclidean length 1.
+
+    `sqrt(2 / F) (cos(w^T x), sin(w^T x))`: Rahimi and Recht, "Random Features for Large-Scale
+    Kernel Machines" (2007), section 3.
+    """
+    angle = jnp.matmul(x, frequencies, precision=jax.lax.Precision.HIGHEST)
+    both = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])
+    return both / jnp.asarray(math.sqrt(frequencies.shape[1]), both.dtype)
+
+
+def class_shares(counts: Array) -> Array:
+    """Shares of the classes from noisy counts `[C]`: negative ones are none, uniform if all are."""
+    positive = jnp.maximum(counts, 0.0)
+    total = jnp.sum(positive)
+    uniform = jnp.full_like(counts, 1.0 / counts.shape[0])
+    return jnp.where(total > 0.0, positive / jnp.where(total > 0.0, total, 1.0), uniform)
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(budget: dp.Budget) -> MerfPlan:
+    share = budget.statistics_share
+    one_offs = 2 if budget.bounds else 1
+    noise = functools.partial(dp.share_noise, budget.epsilon, budget.delta)
+    return MerfPlan(
+        embedding=noise(1.0 - one_offs * share),
+        counts=noise(share),
+        statistics=noise(share) if budget.bounds else math.inf,
+    )
+
+
+def _default_scale(schema: Schema) -> float:
+    size = features.feature_dim(schema)
+    return math.sqrt((_IMAGE_SCALE if schema.kind == "image" else 2.0) * size)

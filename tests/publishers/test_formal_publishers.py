@@ -1,0 +1,282 @@
+"""Publishers with a formal guarantee: purity, budgets, post-processing, and an audit of one."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mock_problems import IMAGE, TABLE, make_config, make_records, small_publisher
+from scipy import stats
+
+from curvpub import audit, dp, publishers, rvae
+from curvpub.publishers.decoding import curvature_of_codes
+from curvpub.publishers.dp_merf import class_shares, random_features
+from curvpub.types import Publisher, Records, Schema
+
+COUNT = 40
+BOUNDS = ((0.0, 50_000.0), (0.0, 100.0))
+NAMES = ("merf", "vae", "vaegan", "formal")
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """optax' schedules mix integer counts with floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def make(name, schema=IMAGE, *, epsilon=8.0, **settings):
+    """A small publisher; `settings` are of its problem, or its own (DP-MERF)."""
+    bounds = BOUNDS if schema.kind == "table" else ()
+    budget = dp.Budget(epsilon=epsilon, delta=1e-4, bounds=bounds)
+    if name == "merf":
+        own = {"num_features": 12, "hidden": (8,), "steps": 4, "batch_size": 6} | settings
+        return publishers.DPMerfPublisher(schema=schema, budget=budget, **own)
+    own = {"train": {"steps": 3, "batch_size": 8}, "label_spread": 0.5} | settings
+    problem = small_publisher(schema, **own).problem
+    kind = publishers.DPVaeGanPublisher if name == "vaegan" else publishers.DPVaePublisher
+    base = kind(schema=schema, problem=problem, budget=budget, microbatch=16)
+    return publishers.DPCurvaturePublisher(base=base) if name == "formal" else base
+
+
+@functools.cache
+def jitted(name, schema=IMAGE):
+    return jax.jit(jax.vmap(make(name, schema)))
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"), [(n, IMAGE) for n in NAMES] + [("merf", TABLE), ("formal", TABLE)]
+)
+def test_publication_is_pure_and_has_its_layout(name, schema):
+    """On two shadows at once: the same key and records give the same, another key does not."""
+    checked: Publisher = make(name, schema)
+    sets = [make_records(schema, COUNT, seed) for seed in (0, 1)]
+    stack = lambda *a: jnp.stack(a)
+    keys = jax.random.split(jax.random.key(0), 2)
+    call = lambda keys, sets: jax.tree.map(np.asarray, jitted(name, schema)(keys, sets))
+    together = call(keys, jax.tree.map(stack, *sets))
+    assert together.x.shape == (2, 2 * COUNT, *schema.shape)
+    assert together.y.shape == (2, 2 * COUNT, schema.num_classes)
+    assert together.x.dtype == together.y.dtype == jnp.float32
+    assert np.isfinite(together.x).all()
+    np.testing.assert_allclose(together.y.sum(axis=2), 1.0, atol=1e-5)
+    assert hash(checked) == hash(dataclasses.replace(checked))
+    if schema.kind == "table":
+        assert set(np.unique(together.x[..., 2])) <= {0.0, 1.0, 2.0}
+        for column, (low, high) in enumerate(BOUNDS):
+            assert low <= together.x[..., column].min()
+            assert together.x[..., column].max() <= high
+    # Neither depends on what else is published beside it.
+    swapped = jax.tree.map(lambda a, b: jnp.stack([a, b]), sets[1], sets[0])
+    again = call(keys[::-1], swapped)
+    scale = np.maximum(np.abs(together.x).max(axis=(0, 1)), 1.0)
+    np.testing.assert_allclose(again.x[0] / scale, together.x[1] / scale, atol=1.01 / 255)
+    other = call(keys, swapped)
+    assert not np.array_equal(other.x[0], again.x[0])
+    assert not np.array_equal(other.x[1], together.x[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guarantee_spends_the_budget_and_no_more(name):
+    stated = make(name, TABLE, epsilon=3.0).guarantee(COUNT)
+    assert (stated.epsilon, stated.delta) == (3.0, 1e-4)
+    assert "public" in stated.neighbours
+    assert any("numeric columns" in m for m in stated.mechanisms)
+    assert dataclasses.asdict(stated)["noise_multiplier"] > 0
+    if name == "merf":
+        plan = make(name, TABLE, epsilon=3.0).plan()
+        spent = dp.spent_epsilon(1e-4, one_offs=tuple(plan))
+    else:
+        plan = make(name, TABLE, epsilon=3.0).plan(COUNT)
+        spent = dp.spent_epsilon(
+            1e-4,
+            noise_multiplier=plan.noise_multiplier,
+            sampling_rate=plan.rate,
+            steps=3,
+            one_offs=(plan.statistics_noise,),
+        )
+    assert 2.95 < spent <= 3.0 * (1 + 1e-3)  # the accountant's steps overstate a Gaussian's
+
+
+def test_formal_mode_has_its_generators_guarantee_and_generator():
+    formal = make("formal")
+    assert formal.guarantee(COUNT) == formal.base.guarantee(COUNT) == make("vae").guarantee(COUNT)
+
+
+def test_guidance_is_post_processing():
+    """A release takes the trained generator and a number: the records are not there to look at."""
+    formal = make("formal", drift_steps=1)
+    params, _ = formal.base.problem.generator.init(jax.random.key(5))
+    records = make_records(IMAGE, COUNT)
+    stats_ = dp.private_features(
+        jax.random.key(0), IMAGE, records.x, (), noise_multiplier=math.inf, count=COUNT
+    )
+    trained = publishers.PrivateGenerator(params, stats_)
+    release = jax.jit(lambda k, t, s: formal.release(k, t, records=COUNT, strength=s))
+    plain, guided = (release(jax.random.key(1), trained, s) for s in (0.0, 1.0))
+    assert len(plain) == len(guided) == 2 * COUNT
+    assert not np.array_equal(plain.x, guided.x)
+    # The encoder is not used either.
+    broken = dict(params, encoder=jax.tree.map(lambda a: a * jnp.nan, params["encoder"]))
+    blind = release(jax.random.key(1), publishers.PrivateGenerator(broken, stats_), 1.0)
+    np.testing.assert_array_equal(blind.x, guided.x)
+
+
+def test_guidance_keeps_the_less_curved():
+    formal = make("formal", oversample=4, drift_steps=0, label_spread=0.0)
+    problem = formal.base.problem
+    params, _ = problem.generator.init(jax.random.key(5))
+    codes = jax.random.normal(jax.random.key(6), (200, 2), jnp.float32)
+    law = rvae.GaussianLaw()
+    see = jax.jit(lambda k, z: curvature_of_codes(k, problem, params, law, z))
+    curved = see(jax.random.key(7), codes)
+    keep = publishers.keep_least_curved(
+        jax.random.key(8), problem, params, codes, curved, wanted=50, strength=1.0
+    )
+    assert len(set(np.asarray(keep))) == 50
+    assert curved[keep].mean() < curved.mean()
+
+
+def test_batches_and_noise_of_a_step_reach_the_generator():
+    """Another epsilon is other noise; with nearly none, the trained weights lose it."""
+    records = make_records(IMAGE, COUNT)
+    keys = jax.random.split(jax.random.key(2), 1)
+    batch = jax.tree.map(lambda a: a[None], records)
+    first = jitted("vae")(keys, batch)
+    other = jax.jit(jax.vmap(make("vae", epsilon=0.5)))(keys, batch)
+    assert not np.array_equal(first.x, other.x)
+
+
+def test_gan_gradients_share_one_mechanism():
+    """Each has sqrt(2) of the noise: a record moves both, in units of the noise, by the step's."""
+    plan = make("vaegan").plan(COUNT)
+    assert plan.noise_multiplier == make("vae").plan(COUNT).noise_multiplier
+    each = 1.0 / (math.sqrt(2.0) * plan.noise_multiplier)
+    assert math.hypot(each, each) == pytest.approx(1.0 / plan.noise_multiplier)
+
+
+def test_random_features_have_length_one_and_the_kernels_products():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(6, 5)))
+    frequencies = jax.random.normal(jax.random.key(0), (5, 20_000), jnp.float64) / 2.0
+    phi = np.asarray(jax.vmap(lambda x: random_features(frequencies, x))(x))
+    np.testing.assert_allclose((phi**2).sum(axis=1), 1.0, rtol=1e-12)
+    square = ((np.asarray(x)[:, None] - np.asarray(x)[None]) ** 2).sum(axis=2)
+    # Monte Carlo over 20,000 frequencies: 0.005 standard deviations.
+    np.testing.assert_allclose(phi @ phi.T, np.exp(-square / (2.0 * 4.0)), atol=0.03)
+
+
+def test_embedding_is_the_noisy_sum():
+    records = make_records(IMAGE, COUNT)
+    publisher = make("merf")
+    embed = jax.jit(jax.vmap(lambda k: publisher.embed(k, records)))
+    found = jax.tree.map(np.asarray, embed(jax.random.split(jax.random.key(0), 300)))
+    x = np.asarray(records.x, np.float64).reshape(COUNT, -1)
+    label = np.eye(3)[np.asarray(records.y)]
+    plan = publisher.plan()
+    angle = np.einsum("nd,rdf->rnf", x, found.frequencies)
+    phi = np.concatenate([np.cos(angle), np.sin(angle)], axis=2) / math.sqrt(6)
+    residue = found.sums - np.einsum("rnf,nc->rfc", phi, label)
+    # Clipped to 0.9999: up to 40 times 1e-4 of bias beside the noise.
+    assert stats.kstest(residue.ravel(), "norm", (0.0, plan.embedding)).pvalue > 1e-4
+    residue = found.counts - label.sum(axis=0)
+    assert stats.kstest(residue.ravel(), "norm", (0.0, plan.counts)).pvalue > 1e-4
+
+
+def test_published_classes_have_noisy_shares():
+    np.testing.assert_allclose(class_shares(jnp.asarray([3.0, -2.0, 1.0])), [0.75, 0.0, 0.25])
+    np.testing.assert_allclose(class_shares(jnp.asarray([-3.0, -2.0])), [0.5, 0.5])
+    publisher, records = make("merf"), make_records(IMAGE, COUNT)
+    embedding = publisher.embed(jax.random.key(0), records)
+    embedding = embedding._replace(counts=jnp.asarray([30.0, 0.0, 10.0], jnp.float32))
+    params = publisher.generator.init(jax.random.key(1))[0]
+    release = jax.jit(lambda k: publisher.release(k, params, embedding, count=COUNT))
+    np.testing.assert_array_equal(release(jax.random.key(2)).y.sum(axis=0), [60, 0, 20])
+
+
+def test_number_of_records_can_be_private():
+    """A public number stands for it everywhere: sizes, rates, divisors."""
+    publisher = make("vae")
+    budget = dataclasses.replace(publisher.budget, public_count=30)
+    publisher = dataclasses.replace(publisher, budget=budget)
+    assert publisher.plan(COUNT).rate == publisher.plan(COUNT + 1).rate
+    assert publisher.plan(COUNT).expected == publisher.plan(COUNT + 1).expected
+    assert publisher.number_published(COUNT) == publisher.number_published(COUNT + 1) == 60
+    assert publisher.guarantee(COUNT) == publisher.guarantee(COUNT + 1)
+    assert "private" in publisher.guarantee(COUNT).neighbours
+
+
+def test_bad_settings_are_refused():
+    vae = make("vae")
+    with pytest.raises(ValueError, match="batch_size=8 is more than the 7 records"):
+        vae(jax.random.key(0), make_records(IMAGE, 7))
+    with pytest.raises(ValueError, match=r"records\.x has shape"):
+        vae(jax.random.key(0), make_records(TABLE, COUNT))
+    loose = dataclasses.replace(vae, budget=dp.Budget(epsilon=1.0, delta=0.1))
+    with pytest.raises(ValueError, match=r"delta=0\.1 must be less than 1 / 40"):
+        loose(jax.random.key(0), make_records(IMAGE, COUNT))
+    with pytest.raises(ValueError, match=r"clip=-1\.0"):
+        dataclasses.replace(vae, clip=-1.0)
+    with pytest.raises(ValueError, match="numeric columns of 'mixed'"):
+        dataclasses.replace(make("vae", TABLE), budget=vae.budget)
+    with pytest.raises(ValueError, match="num_features=3 must be even"):
+        make("merf", num_features=3)
+    with pytest.raises(ValueError, match="steps=0"):
+        make("merf", steps=0)
+    for changes, match in (({"mode": "aligned"}, "publish.mode"), ({"prior": "brownian"}, "prior")):
+        problem = publishers.make_publisher(make_config(**changes), IMAGE).problem
+        with pytest.raises(ValueError, match=match):
+            dataclasses.replace(vae, problem=problem)
+
+
+# One pixel, one class bright: DP-MERF's noisy counts and embedding are all that tell.
+DOT = Schema(name="dot", kind="image", shape=(1, 1, 1), classes=("a", "b"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _MeanObserver:
+    """Share of class b among what is published: the noisy count, nearly."""
+
+    name: str = "mean"
+
+    def __call__(self, key, release, world):
+        del key, world
+        return {"share": jnp.mean(release.y[:, 1])[None]}
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 1e4])
+def test_leave_one_out_does_not_refute_the_claim_and_can_refute_a_false_one(epsilon):
+    """The sharpest record there is: alone in its class, asked for by the class' share."""
+    x = np.full((21, 1, 1, 1), 0.5, np.float32)
+    x[:, 0, 0, 0] += np.linspace(-0.1, 0.1, 21)
+    y = np.zeros(21, np.int32)
+    y[20] = 1
+    pool = Records(x=jnp.asarray(x), y=jnp.asarray(y))
+    budget = dp.Budget(epsilon=epsilon, delta=1e-4, public_count=20, statistics_share=0.45)
+    publisher = publishers.DPMerfPublisher(
+        schema=DOT, budget=budget, num_features=4, hidden=(2,), steps=1, batch_size=2, copies=20.0
+    )
+    runs = audit.leave_one_out(
+        publisher,
+        audit.Attacker((_MeanObserver(),)),
+        jax.random.key(0),
+        np.arange(21),
+        [20],
+        audit.make_world(DOT, pool, pool),
+        runs=400,
+        runs_per_call=400,
+    )
+    figures = audit.record_figures(
+        runs.inside["share"][0], runs.outside["share"][0], delta=1e-4, confidence=0.999
+    )
+    claim = 1.0 / dp.gaussian_noise(epsilon, 1e-4)
+    assert figures.epsilon <= epsilon
+    assert figures.mu <= claim
+    if epsilon > 1.0:  # the attack is no blunt one: it refutes the claim of the other publisher
+        assert figures.epsilon > 1.0
+        assert figures.mu > 1.0 / dp.gaussian_noise(1.0, 1e-4)
+    else:
+        assert figures.auc > 0.5
