@@ -61,7 +61,6 @@ def memory(asked):
 
 def attacker_of(config, schema):
     """Two observers that compile in no time."""
-    del generator
     model = make_classifier(schema, kind="mlp", hidden=(16,), channels=4)
     return audit.Attacker((
         audit.ClassifierObserver(
