@@ -161,7 +161,7 @@ def test_no_signal_depends_on_code_outside_the_audits_fingerprint():
 
     `attributes` summarises too, with statistics, which its observer does not call.
     """
-    figures = {f"audit.{name.removesuffix('.py')}" for name in workspace._FIGURES}
+    figures = {f"audit.{name.removesuffix('.py')}" for name in workspace.FIGURES}
     assert figures <= {name_of(p) for p in MODULES}
     known = {name_of(p): p for p in MODULES}
     summaries = {"audit.attributes": {"audit.statistics", "audit.attack_kinds"}}

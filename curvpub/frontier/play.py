@@ -118,7 +118,6 @@ class Player:
 
     def __init__(self, game: Game):
         self._game = game
-        self._observers: dict[Any, Any] = {}
         self._programs: dict[Any, Any] = {}
         self._lock = threading.Lock()
 

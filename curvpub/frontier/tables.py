@@ -58,11 +58,12 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
             _quality(point["quality"]["mean"]) if point["quality"] else " | ",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    confidence = rows[0]["configuration"]["audit"]["confidence"]
     lines.append(
         f"\n{first['shadows']} shadows, {first['pool']:,} pool records, {first['members']:,} "
-        f"members. Brackets: 95% intervals. * = no other point is as accurate and less exposed."
-        if rows[0].get("configuration", {}).get("audit", {}).get("confidence", 0.95) == 0.95
-        else f"\n{first['shadows']} shadows, {first['pool']:,} pool records."
+        f"members. Brackets: {confidence:.0%} intervals. * = no other point is as accurate and "
+        f"less exposed. Of each entry the strength is shown that a user would take by the other "
+        f"half of the test records."
     )
     return "\n".join(lines)
 

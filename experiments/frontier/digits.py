@@ -69,7 +69,7 @@ def get_config(size: str = "full"):
         raise ValueError(f"size={size!r} must be 'full' or 'tiny'")
     base = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"](size)
     base.audit.update({"shadows": 32 if size == "full" else 8, "calls_at_once": 2})
-    config = frontier_dict(base, all_entries(), name="digits", quality_shadows=4)
+    config = frontier_dict(base, all_entries(), name="digits", quality_shadows=4, utility_steps=500)
     if size == "tiny":
         config.quality_shadows = 1
         config.utility_steps = 100

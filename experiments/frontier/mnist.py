@@ -19,4 +19,4 @@ def get_config():
     base = runpy.run_path(str(HERE.parent / "mnist.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]()
-    return frontier_dict(base, entries, name="mnist", quality_shadows=4)
+    return frontier_dict(base, entries, name="mnist", quality_shadows=2, utility_steps=500)
