@@ -100,6 +100,9 @@ class PublishConfig:
     curvature_probes: int = 8  # decoder passes per curvature in selection
     label_spread: float = 0.0  # scale of the neighbourhood whose label is published; 0 = its own
     label_probes: int = 16  # decoder passes per published label
+    warp: float = 0.0  # images: random rotation, stretch and shift of what is published
+    elastic: float = 0.0  # images: smooth random displacements of what is published
+    pixel_noise: float = 0.0  # images: standard deviation of noise on what is published
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,7 @@ class AuditConfig:
     adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     adaptive_sigma: float = 0.1  # of its likelihood: sharp, whatever the publisher's is
     adaptive_hidden: tuple[int, ...] = (256, 256)  # its least widths (mlp)
+    adaptive_queries: int = 8  # deformed copies of each record, where published ones are deformed
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -286,12 +290,16 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.rho_exposed": (p.rho_exposed, 0, p.rho),
         "publish.drift_steps": (p.drift_steps, 0, big),
         "publish.label_spread": (p.label_spread, 0, big),
+        "publish.warp": (p.warp, 0, 4),
+        "publish.elastic": (p.elastic, 0, 4),
+        "publish.pixel_noise": (p.pixel_noise, 0, 1),
         "audit.shadows": (a.shadows, 8, big),
         "audit.shadows_per_call": (a.shadows_per_call, 0, big),
         "audit.calls_at_once": (a.calls_at_once, 1, big),
         "audit.canaries": (a.canaries, 0, big),
         "audit.flow_steps": (a.flow_steps, 0, big),
         "audit.adaptive_steps": (a.adaptive_steps, 0, big),
+        "audit.adaptive_queries": (a.adaptive_queries, 1, big),
         "audit.adaptive_sigma": (a.adaptive_sigma, 1e-3, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),

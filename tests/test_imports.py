@@ -17,6 +17,7 @@ ARROWS = {
     "runtime": set(),
     "geometry": {"types"},
     "blocks": {"types"},
+    "deform": {"types"},
     "hypergradient": {"types"},
     "precision": {"types"},
     "brownian": {"geometry", "types"},
@@ -32,11 +33,11 @@ ARROWS = {
     "bilevel": {"lower", "obfuscate", "problem", "types", "upper"},
     "dp": {"blocks", "features", "models", "types"},
     "publishers": {
-        "bilevel", "blocks", "config", "dp", "features", "geometry", "joint", "models", "obfuscate",
-        "rvae", "types",
+        "bilevel", "blocks", "config", "deform", "dp", "features", "geometry", "joint", "models",
+        "obfuscate", "rvae", "types",
     },
     "audit": {
-        "blocks", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
+        "blocks", "deform", "features", "geometry", "joint", "models", "obfuscate", "rvae", "types",
     },
     "evaluate": {"audit", "blocks", "features", "models", "types"},
     "release": {"runtime", "types"},

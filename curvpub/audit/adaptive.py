@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from curvpub import features, joint, obfuscate, rvae
+from curvpub import deform, features, joint, obfuscate, rvae
 from curvpub.audit import nearest
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
@@ -40,6 +40,10 @@ class GeneratorObserver:
     attacker's own lower level makes of the record to the nearest published one: the aligned mode
     moves records in this way.
 
+    Where published images are deformed, an attacker who asks about a record as it stands asks about
+    a point that the release has none near. So the test records are deformed in its training as the
+    publisher deforms, and the first three signals are means over the record and deformed copies.
+
     Attributes:
       schema: the data set's public description.
       generator: modules; the label's scale is that of its joint space.
@@ -56,6 +60,9 @@ class GeneratorObserver:
       step_size: eta of its steps.
       trust_radius: longest perturbation.
       ridge: regularisation of the metric, times its mean eigenvalue.
+      warp: of the publisher's deformations; see `deform.deform`.
+      elastic: of the publisher's deformations.
+      queries: the record and its deformed copies; 1 asks about the record alone.
     """
 
     schema: Schema
@@ -73,13 +80,21 @@ class GeneratorObserver:
     step_size: float = 0.15
     trust_radius: float = 1.5
     ridge: float = 1e-2
+    warp: float = 0.0
+    elastic: float = 0.0
+    queries: int = 1
     name: str = "generator"
 
     def prepare(self, world: World) -> Any:
         """Weights fitted to the test records; the same in every shadow and in every run."""
         key_init, key_train = jax.random.split(jax.random.key(1))
         one_hot = jax.nn.one_hot(world.test_y, self.schema.num_classes, dtype=world.test_x.dtype)
-        return self._train(key_train, self.generator.init(key_init)[0], world.test_x, one_hot)
+        start = self.generator.init(key_init)[0]
+        return self._train(key_train, start, world.test_x, one_hot, deformed=self._deforms)
+
+    @property
+    def _deforms(self) -> bool:
+        return self.queries > 1 and (self.warp > 0 or self.elastic > 0)
 
     def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """See `Observer`."""
@@ -102,7 +117,9 @@ class GeneratorObserver:
             )
         return signals
 
-    def _train(self, key: Array, params: Any, x: Array, probs: Array) -> Any:
+    def _train(
+        self, key: Array, params: Any, x: Array, probs: Array, *, deformed: bool = False
+    ) -> Any:
         """Descends the batch mean of the negative ELBO from the weights that are given."""
         warmup = min(100, max(1, self.steps // 10))
         schedule = optax.warmup_cosine_decay_schedule(
@@ -119,7 +136,11 @@ class GeneratorObserver:
             params, opt_state = carry
             key_row, key_elbo = jax.random.split(jax.random.fold_in(key, step))
             row = jax.random.randint(key_row, (self.batch_size,), 0, x.shape[0])
-            gradient = jax.grad(loss)(params, key_elbo, x[row], probs[row])
+            batch = x[row]
+            if deformed:
+                keys = jax.random.split(jax.random.fold_in(key_row, 1), batch.shape[0])
+                batch = jax.vmap(self._deform)(keys, batch)
+            gradient = jax.grad(loss)(params, key_elbo, batch, probs[row])
             with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
                 updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
@@ -145,8 +166,26 @@ class GeneratorObserver:
             lambda row: self.generator.encode(params, *row)[0], (x, probs), block_size=_BLOCK
         )
 
+    def _deform(self, key: Array, x: Array) -> Array:
+        return deform.deform_features(
+            key, x, self.schema.shape, warp=self.warp, elastic=self.elastic
+        )
+
     def _look(self, params: Any, x: Array, probs: Array, code: Array) -> dict[str, Array]:
-        """What the generator says about one record."""
+        """What the generator says about one record, and about its deformed copies."""
+        found = self._see(params, x, probs, code)
+        if not self._deforms:
+            return found
+
+        def query(key: Array) -> dict[str, Array]:
+            moved = self._deform(key, x)
+            return self._see(params, moved, probs, self.generator.encode(params, moved, probs)[0])
+
+        keys = jax.random.split(jax.random.key(4), self.queries - 1)  # the same for all records
+        copies = jax.vmap(query)(keys)
+        return jax.tree.map(lambda a, b: (a + jnp.sum(b)) / self.queries, found, copies)
+
+    def _see(self, params: Any, x: Array, probs: Array, code: Array) -> dict[str, Array]:
         key_loss, key_probe = jax.random.split(jax.random.key(2))  # the same for all records
         terms = jax.vmap(lambda k: self._terms(params, k, x, probs))(
             jax.random.split(key_loss, _DRAWS)

@@ -225,9 +225,15 @@ def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:
     """Builds the publisher that a configuration describes.
 
     Raises:
-      ValueError: the model does not fit the data.
+      ValueError: the model or the publication does not fit the data.
     """
     model = config.model
+    if schema.kind != "image":
+        for name in ("warp", "elastic", "pixel_noise"):
+            if value := getattr(config.publish, name):
+                raise ValueError(
+                    f"publish.{name}={value!r} is for images, and {schema.name!r} is a table"
+                )
     generator = make_generator(
         schema,
         kind=model.kind,

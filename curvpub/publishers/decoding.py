@@ -3,11 +3,14 @@
 Nothing here sees a private record, other than through the weights and the statistics that decode.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from curvpub import bilevel, features, geometry, joint, obfuscate, rvae
+from curvpub import bilevel, deform, features, geometry, joint, obfuscate, rvae
 from curvpub.blocks import map_blocks
+from curvpub.config import PublishConfig
 from curvpub.models import Generator
 from curvpub.types import Array, Release, Schema
 
@@ -96,17 +99,18 @@ def decode_codes(
     """Decodes codes to published records, in the units and precision of the release.
 
     Labels are those of the neighbourhood, `E f(z + s e)`: the label's part of each point goes down
-    the curvature at scale, so that one private record's label does not stand out in it.
+    the curvature at scale, so that one private record's label does not stand out in it. Images are
+    deformed at random, and noisy, as far as the problem's settings say.
 
     Args:
-      key: randomness of probes and observations.
+      key: randomness of probes, observations and deformations.
       schema: the data set's public description.
       problem: mode, likelihood and label's neighbourhood of a publication.
       params: of the generator.
       law: of the codes.
       stats: statistics that take features to records.
       codes: `[k, m]`.
-      strength: share of `publish.label_spread` in use.
+      strength: share of `publish.label_spread`, of deformations and of noise in use.
     """
     gen, publish = problem.generator, problem.publish
     fun, x_sigma = gen.decoder_fn(params), problem.model.x_sigma
@@ -128,11 +132,34 @@ def decode_codes(
             probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
         if publish.mode == "resampled":
             x = joint.draw_observation(key, gen.space, point, x_sigma=x_sigma)
-        return x, probs
+        return _blur(jax.random.fold_in(key, 2), schema, publish, x, strength), probs
 
     keys = jax.random.split(key, codes.shape[0])
     x, probs = map_blocks(decode, (keys, codes), block_size=BLOCK)
     return Release(x=features.decode_features(schema, stats, x), y=probs)
+
+
+def as_decoded(publish: PublishConfig) -> PublishConfig:
+    """The same settings, without anything that changes a record after it is decoded."""
+    return dataclasses.replace(publish, label_spread=0.0, warp=0.0, elastic=0.0, pixel_noise=0.0)
+
+
+def _blur(
+    key: Array,
+    schema: Schema,
+    publish: PublishConfig,
+    x: Array,
+    strength: obfuscate.Scalar,
+) -> Array:
+    """An image's features `[D]` after deformation and noise."""
+    key_deform, key_noise = jax.random.split(key)
+    if publish.warp > 0 or publish.elastic > 0:
+        warp, elastic = strength * publish.warp, strength * publish.elastic
+        x = deform.deform_features(key_deform, x, schema.shape, warp=warp, elastic=elastic)
+    if publish.pixel_noise > 0:
+        noise = jax.random.normal(key_noise, x.shape, x.dtype)
+        x = jnp.clip(x + strength * publish.pixel_noise * noise, 0.0, 1.0)
+    return x
 
 
 def rank_within_class(values: Array, label: Array, *, num_classes: int) -> Array:

@@ -123,8 +123,8 @@ class LatentPublisher(abc.ABC):
 
     @property
     def _method(self) -> CurvaturePublisher:
-        """The publisher whose codec this one shares; labels are published as decoded."""
-        publish = dataclasses.replace(self.problem.publish, label_spread=0.0)
+        """The publisher whose codec this one shares; records are published as decoded."""
+        publish = decoding.as_decoded(self.problem.publish)
         problem = dataclasses.replace(self.problem, publish=publish)
         return CurvaturePublisher(schema=self.schema, problem=problem)
 

@@ -130,6 +130,9 @@ def _adaptive(config: Config, schema: Schema) -> GeneratorObserver:
         step_size=lower.step_size,
         trust_radius=lower.trust_radius,
         ridge=lower.ridge,
+        warp=config.publish.warp,
+        elastic=config.publish.elastic,
+        queries=settings.adaptive_queries,
     )
 
 

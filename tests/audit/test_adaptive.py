@@ -1,11 +1,13 @@
 """The attacker's own generator: what it says, what it starts from, and whom it finds."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub import joint, obfuscate
+from curvpub import deform, joint, obfuscate
 from curvpub.audit import auc, lira, play
 from curvpub.publishers import RawPublisher
 
@@ -102,3 +104,30 @@ def test_finds_members_of_a_raw_release(generator_observer, world, schema, membe
         scores = -np.log([shadows[k][name] for k in range(8)])
         score = lira(scores, member[:8], mode="shift")
         assert np.mean([auc(s, m) for s, m in zip(score, member[:8], strict=True)]) > least
+
+
+def test_deformed_copies_are_asked_about_too(generator_observer, release, world):
+    """The mean over the record and its copies, by hand; and only where the publisher deforms."""
+    plain = generator_observer(steps=0, moves=0)
+    asking = generator_observer(steps=0, moves=0, warp=0.5, elastic=0.5, queries=3)
+    params = asking.prepare(world)
+    known = dataclasses.replace(world, learnt={"generator": params})
+    alone = jax.jit(plain)(jax.random.key(1), release, known)
+    found = jax.jit(asking)(jax.random.key(1), release, known)
+    for i in (0, 45):
+        image, label = world.pool_x[i].reshape(4, 4, 1), world.pool_y[i : i + 1]
+        asked = [alone["generator_error"][i]]
+        for key in jax.random.split(jax.random.key(4), 2):
+            copy = deform.deform(key, image, warp=0.5, elastic=0.5).reshape(1, -1)
+            other = dataclasses.replace(known, pool_x=copy, pool_y=label)
+            asked.append(plain(jax.random.key(1), release, other)["generator_error"][0])
+        assert len({float(a) for a in asked}) == 3
+        assert found["generator_error"][i] == pytest.approx(np.mean(asked), rel=1e-4)
+    still = generator_observer(steps=0, moves=0, queries=3)
+    same = jax.jit(still)(jax.random.key(1), release, known)
+    np.testing.assert_allclose(same["generator_error"], alone["generator_error"], rtol=1e-6)
+    # What the attacker starts from has seen deformed records where the publisher deforms.
+    leaves = [jax.tree.leaves(o.prepare(world))[0] for o in (
+        generator_observer(warp=0.5, queries=3), generator_observer(warp=0.5),
+    )]  # fmt: skip
+    assert np.abs(leaves[0] - leaves[1]).max() > 1e-4

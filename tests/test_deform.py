@@ -1,0 +1,80 @@
+"""Deformations against SciPy's interpolation, closed forms and their stated sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from curvpub.deform import deform, deform_features
+
+KEY = jax.random.key(0)
+
+
+def picture(seed, shape=(8, 6, 3), dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(seed).random(shape), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_the_image_itself(dtype):
+    with jax.enable_x64(dtype == np.float64):
+        image = picture(0, dtype=dtype)
+        same = deform(KEY, image, warp=0.0, elastic=0.0)
+        assert same.dtype == dtype
+        np.testing.assert_array_equal(same, image)
+
+
+@pytest.mark.parametrize(("warp", "elastic"), [(1.0, 0.0), (0.0, 1.0), (2.0, 2.0)])
+def test_stays_within_the_image_range_and_keeps_a_constant(warp, elastic):
+    image = picture(1)
+    keys = jax.random.split(KEY, 50)
+    many = jax.vmap(lambda k: deform(k, image, warp=warp, elastic=elastic))(keys)
+    assert many.shape == (50, 8, 6, 3)
+    # Linear interpolation is a convex mean, up to rounding.
+    assert jnp.min(many) >= jnp.min(image) - 1e-6
+    assert jnp.max(many) <= jnp.max(image) + 1e-6
+    assert jnp.std(many, axis=0).mean() > 0.02
+    flat = jnp.full((8, 8, 1), 0.3)
+    np.testing.assert_allclose(deform(KEY, flat, warp=warp, elastic=elastic), flat, rtol=1e-6)
+
+
+def test_agrees_with_scipy_where_the_places_are_read_off_a_ramp():
+    """Two ramps tell where every pixel came from; SciPy then interpolates the picture there."""
+    rows, columns = jnp.meshgrid(jnp.arange(9.0), jnp.arange(7.0), indexing="ij")
+    image = picture(2, (9, 7, 1), rows.dtype)
+    both = jnp.concatenate([jnp.stack([rows, columns], -1), image], axis=-1)
+    found = np.asarray(deform(KEY, both, warp=0.7, elastic=0.7))
+    again = ndimage.map_coordinates(
+        np.asarray(image[..., 0]), [found[..., 0], found[..., 1]], order=1, mode="nearest"
+    )
+    np.testing.assert_allclose(found[..., 2], again, atol=1e-5)
+    assert np.abs(found[..., 0] - rows).max() > 0.3
+
+
+def test_sizes_are_as_stated():
+    """Far from edges, on 33 x 33 ramps: the middle pixel only shifts, 1/16 of 33 at warp 1."""
+    rows, columns = jnp.meshgrid(jnp.arange(33.0), jnp.arange(33.0), indexing="ij")
+    ramps = jnp.stack([rows, columns], -1)
+    keys = jax.random.split(KEY, 4000)
+    moved = jax.vmap(lambda k: deform(k, ramps, warp=1.0, elastic=0.0)[16, 16])(keys)
+    # The standard deviation of 4,000 draws is within 5% in all but one case in 10,000.
+    np.testing.assert_allclose(jnp.std(moved, axis=0), 33 / 16, rtol=0.05)
+    np.testing.assert_allclose(jnp.mean(moved, axis=0), 16.0, atol=0.15)
+    bent = jax.vmap(lambda k: deform(k, ramps, warp=0.0, elastic=1.0) - ramps)(keys[:1000])
+    inner = bent[:, 8:25, 8:25]
+    # Between knots a cubic mean of several is narrower than one, and never wider than 1.1 of it.
+    assert 0.6 * 33 / 16 < float(jnp.std(inner)) < 1.1 * 33 / 16
+    steps = jnp.abs(jnp.diff(inner, axis=1))
+    assert float(jnp.mean(steps)) < 0.35 * float(jnp.std(inner))  # smooth
+
+
+def test_an_image_and_its_features_are_the_same():
+    image = picture(3)
+    flat = deform_features(KEY, image.reshape(-1), image.shape, warp=0.5, elastic=0.5)
+    np.testing.assert_array_equal(flat, deform(KEY, image, warp=0.5, elastic=0.5).reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 1), (2, 8, 8, 1)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"must be \[H, W, C\]"):
+        deform(KEY, jnp.zeros(shape), warp=1.0, elastic=0.0)
