@@ -16,8 +16,8 @@ BUDGET = dp.Budget(epsilon=8.0, delta=1e-4)
 
 
 def small(**changes):
-    settings = {"hidden": (8,), "steps": 60, "batch_size": 20, "microbatch": 16}
-    return dp.ClippedClassifier(schema=IMAGE, **(settings | changes))
+    settings = {"schema": IMAGE, "hidden": (8,), "steps": 60, "batch_size": 20, "microbatch": 16}
+    return dp.ClippedClassifier(**(settings | changes))
 
 
 def test_it_learns_and_says_what_signals_take():
