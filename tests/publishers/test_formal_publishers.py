@@ -11,9 +11,9 @@ import pytest
 from mock_problems import IMAGE, TABLE, make_config, make_records, small_publisher
 from scipy import stats
 
-from curvpub import audit, dp, publishers, rvae
+from curvpub import audit, dp, features, publishers, rvae
 from curvpub.publishers.decoding import curvature_of_codes
-from curvpub.publishers.dp_merf import class_shares, random_features
+from curvpub.publishers.dp_merf import Embedding, class_shares, random_features
 from curvpub.types import Publisher, Records, Schema
 
 COUNT = 40
@@ -109,7 +109,7 @@ def test_formal_mode_has_its_generators_guarantee_and_generator():
 def test_guidance_is_post_processing():
     """A release takes the trained generator and a number: the records are not there to look at."""
     formal = make("formal", drift_steps=1)
-    params, _ = formal.base.problem.generator.init(jax.random.key(5))
+    params, _ = jax.jit(formal.base.problem.generator.init)(jax.random.key(5))
     records = make_records(IMAGE, COUNT)
     stats_ = dp.private_features(
         jax.random.key(0), IMAGE, records.x, (), noise_multiplier=math.inf, count=COUNT
@@ -128,7 +128,7 @@ def test_guidance_is_post_processing():
 def test_guidance_keeps_the_less_curved():
     formal = make("formal", oversample=4, drift_steps=0, label_spread=0.0)
     problem = formal.base.problem
-    params, _ = problem.generator.init(jax.random.key(5))
+    params, _ = jax.jit(problem.generator.init)(jax.random.key(5))
     codes = jax.random.normal(jax.random.key(6), (200, 2), jnp.float32)
     law = rvae.GaussianLaw()
     see = jax.jit(lambda k, z: curvature_of_codes(k, problem, params, law, z))
@@ -189,10 +189,14 @@ def test_embedding_is_the_noisy_sum():
 def test_published_classes_have_noisy_shares():
     np.testing.assert_allclose(class_shares(jnp.asarray([3.0, -2.0, 1.0])), [0.75, 0.0, 0.25])
     np.testing.assert_allclose(class_shares(jnp.asarray([-3.0, -2.0])), [0.5, 0.5])
-    publisher, records = make("merf"), make_records(IMAGE, COUNT)
-    embedding = publisher.embed(jax.random.key(0), records)
-    embedding = embedding._replace(counts=jnp.asarray([30.0, 0.0, 10.0], jnp.float32))
-    params = publisher.generator.init(jax.random.key(1))[0]
+    publisher = make("merf")
+    embedding = Embedding(
+        frequencies=jnp.zeros((64, 6), jnp.float32),
+        sums=jnp.zeros((12, 3), jnp.float32),
+        counts=jnp.asarray([30.0, 0.0, 10.0], jnp.float32),
+        stats=features.fit_features(IMAGE, make_records(IMAGE, COUNT).x),
+    )
+    params = jax.jit(publisher.generator.init)(jax.random.key(1))[0]
     release = jax.jit(lambda k: publisher.release(k, params, embedding, count=COUNT))
     np.testing.assert_array_equal(release(jax.random.key(2)).y.sum(axis=0), [60, 0, 20])
 
