@@ -299,7 +299,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "audit.canaries": (a.canaries, 0, big),
         "audit.flow_steps": (a.flow_steps, 0, big),
         "audit.adaptive_steps": (a.adaptive_steps, 0, big),
-        "audit.adaptive_queries": (a.adaptive_queries, 1, big),
+        "audit.adaptive_queries": (a.adaptive_queries, 0, big),
         "audit.adaptive_sigma": (a.adaptive_sigma, 1e-3, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),

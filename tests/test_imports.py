@@ -51,7 +51,7 @@ ARROWS = {
     },
     "pipeline": {"config", "runtime", "stages", "workspace"},
     "frontier": {
-        "audit", "bilevel", "config", "data", "evaluate", "features", "publishers", "release",
+        "audit", "bilevel", "config", "data", "dp", "evaluate", "features", "publishers", "release",
         "runtime", "stages", "types", "workspace",
     },
     "main": {"config", "pipeline"},

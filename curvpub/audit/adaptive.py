@@ -40,9 +40,10 @@ class GeneratorObserver:
     attacker's own lower level makes of the record to the nearest published one: the aligned mode
     moves records in this way.
 
-    Where published images are deformed, an attacker who asks about a record as it stands asks about
-    a point that the release has none near. So the test records are deformed in its training as the
-    publisher deforms, and the first three signals are means over the record and deformed copies.
+    Where published images are deformed, the release may have nothing near a record as it stands. So
+    the test records are deformed in the attacker's training as the publisher deforms, and
+    `generator_loss_copies` is the mean loss of deformed copies of the record; which of the two
+    losses says more depends on the data.
 
     Attributes:
       schema: the data set's public description.
@@ -62,7 +63,7 @@ class GeneratorObserver:
       ridge: regularisation of the metric, times its mean eigenvalue.
       warp: of the publisher's deformations; see `deform.deform`.
       elastic: of the publisher's deformations.
-      queries: the record and its deformed copies; 1 asks about the record alone.
+      queries: deformed copies of each record.
     """
 
     schema: Schema
@@ -82,7 +83,7 @@ class GeneratorObserver:
     ridge: float = 1e-2
     warp: float = 0.0
     elastic: float = 0.0
-    queries: int = 1
+    queries: int = 0
     name: str = "generator"
 
     def prepare(self, world: World) -> Any:
@@ -94,7 +95,7 @@ class GeneratorObserver:
 
     @property
     def _deforms(self) -> bool:
-        return self.queries > 1 and (self.warp > 0 or self.elastic > 0)
+        return self.queries > 0 and (self.warp > 0 or self.elastic > 0)
 
     def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """See `Observer`."""
@@ -177,23 +178,25 @@ class GeneratorObserver:
         if not self._deforms:
             return found
 
-        def query(key: Array) -> dict[str, Array]:
-            moved = self._deform(key, x)
-            return self._see(params, moved, probs, self.generator.encode(params, moved, probs)[0])
+        def query(key: Array) -> Array:
+            return self._loss(params, self._deform(key, x), probs)
 
-        keys = jax.random.split(jax.random.key(4), self.queries - 1)  # the same for all records
-        copies = jax.vmap(query)(keys)
-        return jax.tree.map(lambda a, b: (a + jnp.sum(b)) / self.queries, found, copies)
+        keys = jax.random.split(jax.random.key(4), self.queries)  # the same for all records
+        return found | {"generator_loss_copies": jnp.mean(jax.vmap(query)(keys))}
+
+    def _loss(self, params: Any, x: Array, probs: Array) -> Array:
+        """Negative evidence lower bound of one record, by several draws that all records share."""
+        key, _ = jax.random.split(jax.random.key(2))
+        keys = jax.random.split(key, _DRAWS)
+        terms = jax.vmap(lambda k: self._terms(params, k, x, probs))(keys)
+        return jnp.mean(terms.reconstruction + self.kl_weight * terms.kl)
 
     def _see(self, params: Any, x: Array, probs: Array, code: Array) -> dict[str, Array]:
-        key_loss, key_probe = jax.random.split(jax.random.key(2))  # the same for all records
-        terms = jax.vmap(lambda k: self._terms(params, k, x, probs))(
-            jax.random.split(key_loss, _DRAWS)
-        )
+        _, key_probe = jax.random.split(jax.random.key(2))  # the same for all records
         space, fun = self.generator.space, self.generator.decoder_fn(params)
         record = joint.joint_point(space, x, probs)
         return {
-            "generator_loss": jnp.mean(terms.reconstruction + self.kl_weight * terms.kl),
+            "generator_loss": self._loss(params, x, probs),
             "generator_error": obfuscate.safe_norm(joint.split_point(space, fun(code))[0] - x),
             "generator_curvature": obfuscate.exposure(
                 key_probe, fun, code, record, scale=self.scale, num_probes=self.num_probes

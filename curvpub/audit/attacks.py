@@ -63,6 +63,7 @@ _LOOKED_UP = {
 }
 _GENERATED = {
     "generator_loss": _closeness,
+    "generator_loss_copies": _closeness,
     "generator_error": _closeness,
     "generator_curvature": _closeness,
     "generator_code_distance": _closeness,
@@ -174,6 +175,7 @@ REGISTRY = (
         calibrated_attack(name, f"{title}, {_CALIBRATED}", signal, _closeness, mode="by_shadows")
         for name, title, signal in (
             ("generator_calibrated", f"Loss {_OWN}", "generator_loss"),
+            ("generator_copies", f"Loss of deformed copies {_OWN}", "generator_loss_copies"),
             ("generator_error", f"Reconstruction error {_OWN}", "generator_error"),
             (
                 "generator_curvature",

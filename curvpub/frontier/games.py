@@ -68,14 +68,18 @@ class Game:
         """The attacker of a point: the same for all, but that the adaptive one knows its method.
 
         The attacker's own generator has the point's latent space and, where it is wider, its
-        network, and the attacker's own likelihood; its curvature is at the point's scale.
+        network, and the attacker's own likelihood; its curvature is at the point's scale, and its
+        deformations are the point's.
         """
         base, own = self.config.base, config.model
         model = dataclasses.replace(
             base.model, kind=own.kind, latent_dim=own.latent_dim, hidden=own.hidden,
             channels=own.channels, label_scale=own.label_scale,
         )  # fmt: skip
-        known = dataclasses.replace(base, model=model, lower=config.lower)
+        publish = dataclasses.replace(
+            base.publish, warp=config.publish.warp, elastic=config.publish.elastic
+        )
+        known = dataclasses.replace(base, model=model, lower=config.lower, publish=publish)
         settings = dataclasses.asdict(known.audit)
         for name in _FREE:
             settings.pop(name)

@@ -10,9 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 
+from curvpub import dp
 from curvpub.bilevel import Bilevel
 from curvpub.config import Config
 from curvpub.publishers import (
+    DPCurvaturePublisher,
+    DPMerfPublisher,
+    DPVaeGanPublisher,
+    DPVaePublisher,
     GeodesicStepPublisher,
     KSamePublisher,
     LatentKSamePublisher,
@@ -24,6 +29,7 @@ from curvpub.publishers import (
     RawPublisher,
     ReconstructionPublisher,
     SmotePublisher,
+    decoding,
     make_publisher,
 )
 from curvpub.types import Array, Records, Release, Schema
@@ -238,6 +244,26 @@ def _shared_generator(asked: Asked, release: Callable[..., Release], module: str
     )
 
 
+def _budget(asked: Asked) -> dp.Budget:
+    """Epsilon is the strength; options give delta, and bounds of a table's numeric columns."""
+    bounds = asked.options.get("bounds", ())
+    return dp.Budget(
+        epsilon=asked.strength or 0.0,
+        delta=asked.options.get("delta", 1e-5),
+        bounds=tuple((float(low), float(high)) for low, high in bounds),
+    )
+
+
+def _model_options(asked: Asked) -> dict[str, Any]:
+    return {k: v for k, v in asked.options.items() if k not in ("delta", "bounds")}
+
+
+def _as_decoded(asked: Asked) -> Any:
+    """The problem without what our method does to a decoded record."""
+    publish = decoding.as_decoded(asked.problem.publish)
+    return dataclasses.replace(asked.problem, publish=publish)
+
+
 PUBLISHERS: dict[str, Kind] = {
     "raw": Kind(_raw),
     "noise": on_features(NoisePublisher),
@@ -250,10 +276,40 @@ PUBLISHERS: dict[str, Kind] = {
     "prior": with_generator(PriorPublisher),
     "geodesic": with_generator(GeodesicStepPublisher),
     "method": Kind(_method),
+    # Strength is epsilon; the extra `dp` is needed.
+    "dp_merf": in_one_part(lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a))),
+    "dp_vae": in_two_parts(
+        lambda a: DPVaePublisher(schema=a.schema, problem=_as_decoded(a), budget=_budget(a))
+    ),
+    "dp_vaegan": in_two_parts(
+        lambda a: DPVaeGanPublisher(schema=a.schema, problem=_as_decoded(a), budget=_budget(a))
+    ),
+    "formal": in_two_parts(
+        lambda a: DPCurvaturePublisher(
+            base=DPVaePublisher(schema=a.schema, problem=a.problem, budget=_budget(a))
+        ),
+        trainer=lambda publisher: publisher.base,
+    ),
 }
 """Publishers by name: `kind` of an entry."""
 
-MODELS: dict[str, Kind] = {}
+MODELS: dict[str, Kind] = {
+    # Strength is epsilon.
+    "dp_sgd": asked_model(
+        lambda a: dp.ClippedClassifier(
+            schema=a.schema, budget=_budget(a), kind=a.config.audit.classifier,
+            hidden=a.config.audit.hidden, channels=a.config.audit.channels, **_model_options(a),
+        )
+    ),
+    # Strength is the number of steps.
+    "clipped": asked_model(
+        lambda a: dp.ClippedClassifier(
+            schema=a.schema, kind=a.config.audit.classifier, hidden=a.config.audit.hidden,
+            channels=a.config.audit.channels,
+            **(_model_options(a) | {"steps": round(a.strength or 1)}),
+        )
+    ),
+}  # fmt: skip
 """Models trained on the raw data by name; their builders make `Modelling`."""
 
 

@@ -29,6 +29,7 @@ SHORT_ATTACKS = {
     "pairs": "record and nearest",
     "generator": "own generator",
     "generator_calibrated": "own gen., calibr.",
+    "generator_copies": "own gen., deformed",
     "generator_error": "own reconstruction",
     "generator_curvature": "own curvature",
     "generator_code": "nearest code",

@@ -8,60 +8,74 @@ No network is needed. A killed run goes on with the same command.
 
 import pathlib
 import runpy
+from typing import Any
 
 from curvpub.frontier.settings import frontier_dict
 
 HERE = pathlib.Path(__file__).parent
-EFFORT = "three strengths about the publisher's default, no other tuning"
+EFFORT = "strengths: a grid around the publisher's default, no other tuning"
+SAMPLED = "settings of prior sampling that were tried on digits: docs/method-log.md"
 
 PUBLISHERS = {
     "raw": {"kind": "raw", "role": "reference", "effort": "nothing to tune"},
     "noise": {"kind": "noise", "strengths": (0.2, 0.4, 0.8), "effort": EFFORT},
-    "ksame": {"kind": "ksame", "strengths": (3, 10, 30), "effort": EFFORT},
-    "mixup": {"kind": "mixup", "strengths": (0.5, 2, 8), "effort": EFFORT},
-    "smote": {"kind": "smote", "strengths": (2, 10, 50), "effort": EFFORT},
+    "ksame": {"kind": "ksame", "strengths": (2, 5, 20), "effort": EFFORT},
+    "mixup": {"kind": "mixup", "strengths": (1, 4, 16), "effort": EFFORT},
+    "smote": {"kind": "smote", "strengths": (2, 5, 50), "effort": EFFORT},
     "reconstruction": {"kind": "reconstruction", "effort": "nothing to tune"},
-    "latent_noise": {"kind": "latent_noise", "strengths": (0.4, 0.8, 1.5), "effort": EFFORT},
-    "latent_ksame": {"kind": "latent_ksame", "strengths": (3, 10, 30), "effort": EFFORT},
-    "geodesic": {"kind": "geodesic", "strengths": (0.5, 1.5, 4), "effort": EFFORT},
-    "prior": {"kind": "prior", "strengths": (0.6, 0.8, 1.0), "effort": EFFORT},
-}
+    "latent_noise": {"kind": "latent_noise", "strengths": (0.3, 0.6, 1.0, 1.5), "effort": EFFORT},
+    "latent_ksame": {"kind": "latent_ksame", "strengths": (2, 5, 20), "effort": EFFORT},
+    "geodesic": {"kind": "geodesic", "strengths": (1, 2, 4), "effort": EFFORT},
+    "prior": {"kind": "prior", "strengths": (0.8, 1.0, 1.2), "effort": EFFORT},
+    "prior_few": {
+        "kind": "prior", "strengths": (0.25, 0.5, 1.0), "sweep": "publish.copies",
+        "effort": SAMPLED,
+    },
+    "prior_blurred": {"kind": "prior", "changes": {"model.x_sigma": 0.3}, "effort": SAMPLED},
+    "prior_narrow": {"kind": "prior", "changes": {"model.hidden": (64, 64)}, "effort": SAMPLED},
+}  # fmt: skip
 """What the method is compared with."""
 
-TUNED = "variants and strengths as in docs/method-log.md, tried on MNIST and digits"
-SPREAD = {"publish.label_spread": 0.8}
-METHOD = {
-    "method": {"kind": "method", "strengths": (0.0, 0.3, 0.6)},
-    "method_spread": {"kind": "method", "strengths": (0.0, 0.3, 0.6), "changes": SPREAD},
-    "method_copies": {
-        "kind": "method",
-        "strengths": (1.0, 4.0),
-        "sweep": "publish.copies",
-        "changes": SPREAD | {"publish.rho": 0.0, "publish.rho_exposed": 0.0},
-    },
-    "method_smooth": {
-        "kind": "method",
-        "strengths": (0.0, 0.3, 0.6),
-        "changes": SPREAD | {"model.x_sigma": 0.2},
-    },
+FORMAL = {
+    "dp_merf": {"kind": "dp_merf", "strengths": (1, 3, 10), "effort": EFFORT},
+    "dp_vae": {"kind": "dp_vae", "strengths": (10,), "effort": EFFORT},
+    "formal": {"kind": "formal", "strengths": (10,), "effort": EFFORT},
+    "dp_sgd": {"kind": "dp_sgd", "strengths": (1, 3, 10), "effort": EFFORT},
+    "clipped": {"kind": "clipped", "strengths": (30, 100, 300), "effort": EFFORT},
 }
-"""The method in several settings; rho is its strength, where nothing else is swept."""
+"""With an epsilon (10 is the strength), or trained on the raw data; they need the extra `dp`."""
+
+TUNED = "variants as in docs/method-log.md, tried on digits and MNIST with the same shadows' design"
+
+
+def deformed(strength: float, **more: Any) -> dict[str, Any]:
+    """Settings that deform by so much."""
+    return {"publish.warp": 0.8 * strength, "publish.elastic": strength} | more
+
+
+PLAIN = {
+    "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
+    "publish.drift_steps": 0,
+}  # fmt: skip
+METHOD = {
+    f"method_{strength:g}": {"kind": "method", "changes": deformed(strength)}
+    for strength in (0.3, 0.6, 0.9)
+}
+"""The method; its entries are one frontier."""
 
 ABLATIONS = {
-    "pointwise": {
-        "kind": "method",
-        "strengths": (0.0, 0.3, 0.6),
-        "changes": SPREAD | {"lower.scale": 0.05},
-        "effort": "strengths of the method",
-    },
+    "no_curvature": {"kind": "method", "changes": deformed(0.6, **PLAIN)},
+    "no_deformation": {"kind": "method", "changes": deformed(0.0)},
+    "pointwise": {"kind": "method", "changes": deformed(0.6, **{"lower.scale": 0.05})},
 }
-"""The method with curvature at a point (a small scale), a competitor of its own."""
+"""The method without its parts; shown, and no competitors."""
 
 
 def all_entries():
     """Every publisher that needs no further part of the package."""
     method = {k: {"role": "method", "effort": TUNED} | v for k, v in METHOD.items()}
-    return PUBLISHERS | ABLATIONS | method
+    parts = {k: {"role": "reference", "effort": TUNED} | v for k, v in ABLATIONS.items()}
+    return PUBLISHERS | FORMAL | parts | method
 
 
 def get_config(size: str = "full"):
