@@ -77,6 +77,8 @@ def encode_label(
         bad = len(values) - pc.sum(whole).as_py()
         if bad or not pc.all(pc.is_finite(values)).as_py():
             raise ValueError(f"data.target: column {name!r} holds fractions; labels are classes")
+        if (pc.max(pc.abs(values)).as_py() or 0.0) >= 2.0**53:  # Arrow's message would quote one
+            raise ValueError(f"data.target: column {name!r} holds numbers beyond 2^53")
         values, kind = values.cast(pa.int64()), pa.int64()
     if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)):
         raise ValueError(f"data.target: column {name!r} is of type {_type_name(kind)}")
@@ -111,6 +113,11 @@ def numeric(name: str, values: np.ndarray) -> tuple[Column, np.ndarray]:
     with np.errstate(over="ignore"):  # refused in the next line
         result = values.astype(np.float32)
     checks.check_finite(result, f"column {name!r} as float32")
+    if 2 * len(np.unique(result)) < len(np.unique(values)):
+        raise ValueError(
+            f"column {name!r} holds values that float32 cannot tell apart: subtract a constant, or "
+            "remove it"
+        )
     return Column(name=name, integer=integer), result
 
 

@@ -219,7 +219,7 @@ def _render(
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),
             worst=_few(results.get("worst_case")),
-            canaries=_few(results.get("canaries")),
+            canaries=_few(results.get("canaries"), beside="natural"),
             guesses=[r for r in results.get("attributes", []) if r["scope"] == "game"],
             matching=results.get("matching"),
             not_resolvable=wording.not_resolvable(attacks),
@@ -245,17 +245,25 @@ def _attack_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _few(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Figures on a few records, with what the page's table of them needs."""
+def _few(found: Mapping[str, Any] | None, beside: str = "") -> dict[str, Any] | None:
+    """Figures on a few records, with what the page's tables of them need.
+
+    Rows of the scope `beside` are on many records, and say no rates that the others cannot.
+    """
     rows = found["attacks"] if found else []
     if not rows:
         return None
+    few = [r for r in rows if r["scope"] != beside]
+    made = _attack_rows(rows)
+    ranked = sorted((r for r in made if r["published"]), key=lambda r: r["published"]["auc"])
+    best = {r["scope"]: r for r in ranked}  # the last one stays
     return {
         **(found or {}),
-        "rows": _attack_rows(rows),
-        "points": wording.shown_points(rows),
+        "rows": made,
+        "best": list(best.values())[::-1],
+        "points": wording.shown_points(few),
         "fprs": [p["fpr"] for p in rows[0]["points"]],
-        "not_resolvable": wording.not_resolvable(rows),
+        "not_resolvable": wording.not_resolvable(few),
     }
 
 

@@ -5,6 +5,7 @@ Messages name flags, columns and counts; they show no record.
 
 import dataclasses
 import hashlib
+import re
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ MIN_RELEASED = 20
 _MAX_CLASSES = 1000
 _MAX_CATEGORIES = columns.MAX_CATEGORIES - 2  # beside `other` and `missing`
 _NUMBER, _TEXT = "numbers", "text"
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,8 +109,8 @@ def _classes(raws: tuple[Raw, ...]) -> tuple[str, ...]:
         raise ValueError(
             f"the label has {len(names)} different values, at most {_MAX_CLASSES} are classes"
         )
-    number = lambda name: int(name) if name.lstrip("-").isdigit() else 0
-    return tuple(sorted(names, key=lambda n: (not n.lstrip("-").isdigit(), number(n), n)))
+    whole = lambda name: _WHOLE.fullmatch(name) is not None
+    return tuple(sorted(names, key=lambda n: (not whole(n), int(n) if whole(n) else 0, n)))
 
 
 def _probabilities(release: Raw, classes: tuple[str, ...]) -> np.ndarray:
@@ -196,7 +198,8 @@ def _kind(raw: Raw, name: str) -> str:
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:
-    return values.cast(pa.float64()).to_numpy()
+    # Unsafe: a checked cast refuses whole numbers beyond 2^53, and its message quotes one.
+    return values.cast(pa.float64(), safe=False).to_numpy()
 
 
 def _min_count(text: pa.ChunkedArray) -> int:

@@ -167,6 +167,8 @@ def _label_names(values: pa.ChunkedArray, target: str) -> np.ndarray:
         numbers = values.to_numpy()
         if not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()):
             raise ValueError(f"column {target!r} holds fractions; labels are classes")
+        if np.abs(numbers).max(initial=0.0) >= 2.0**53:  # Arrow's message would quote one
+            raise ValueError(f"column {target!r} holds numbers beyond 2^53; labels are classes")
         values = values.cast(pa.int64())
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)):

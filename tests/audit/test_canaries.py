@@ -152,7 +152,10 @@ def test_a_game_with_canaries(schema, draw, attacker_with):
     planted = plant_canaries(np.random.default_rng(9), schema, draw(0, 250), count=10)
     world = make_world(schema, planted.pool, draw(1, 40))
     member = planted_pairs(np.random.default_rng(10), num_shadows=12, twin=planted.twin)
-    raw, attacker = RawPublisher(schema=schema), attacker_with(steps=400)
+    raw, attacker = (
+        RawPublisher(schema=schema),
+        attacker_with(steps=400, flow_steps=0, generator=None),
+    )
     found = dict(play(raw, attacker, jax.random.key(0), member, world, shadows_per_call=6))
     signals = {name: np.stack([found[k][name] for k in range(12)]) for name in found[0]}
     first, second = planted.counted("duplicated"), planted.twin[planted.counted("duplicated")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from curvpub.audit import nearest_release_distance
+from curvpub.audit import nearest_release_distance, top_one_rate
 
 # The chosen candidate's distance comes from differences of the inputs, so float32 is good to a few
 # roundings, not to the product's.
@@ -81,3 +81,14 @@ def test_bad_input():
         nearest_release_distance(points, jnp.zeros((0, 3)))
     with pytest.raises(ValueError, match=r"points \(5, 3\) and release \(5, 4\) cannot"):
         nearest_release_distance(points, jnp.zeros((5, 4)))
+
+
+def test_a_copy_is_traced_back_among_near_duplicates():
+    """Pairs of candidates closer than the rounding of a float32 product of their coordinates."""
+    rng = np.random.default_rng(4)
+    first = 30.0 * rng.normal(size=(50, 20))
+    second = first + 1e-4 * rng.normal(size=first.shape)
+    candidates = jnp.asarray(np.stack([first, second], 1).reshape(100, 20), jnp.float32)
+    assert len(np.unique(candidates, axis=0)) == 100
+    rate = top_one_rate(candidates, candidates, jnp.arange(100))
+    assert float(rate) == 1.0

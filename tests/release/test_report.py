@@ -362,6 +362,17 @@ def test_the_worst_case_is_shown(results, parts):
     assert "out of distribution" in page
     assert "2.6% [2.1, 3.2], pooled" in page
     assert "not resolvable with 536 non-members" in page
+    # Rates that only the many natural records can show have no column among the canaries.
+    many = copy.deepcopy(worst(results))
+    for row in many["canaries"]["attacks"]:
+        if row["scope"] == "natural":
+            row["points"] = copy.deepcopy(row["points"])
+            row["points"][1] |= {"tpr": 0.0123, "tpr_low": 0.01, "tpr_high": 0.02}
+    text = report.public_report(many, schema=schema, release=release, test=test)
+    assert "1.2% [1.0, 2.0]" not in check(text).text
+    best = text.split("<h3>Canaries</h3>")[1].split("<details>")[0]
+    assert best.count("<tr>") == 1 + 2  # of each kind
+    assert best.count("Nearest_Calibrated") == 2
     assert "20 records of each kind" in page
     terminal = report.terminal_table(worst(results))
     assert "On the 67 records that are most exposed to it, the best attack" in terminal

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from curvpub.standalone import aligning, reading
 from curvpub.standalone.cli import cli
 
 N = 120
@@ -154,6 +155,37 @@ def test_unfit_parquet(tmp_path, capsys):
     (tmp_path / "release.parquet").write_bytes(b"PAR1 this is none PAR1")
     message = r"--release: 'release\.parquet' is no Parquet file, or a damaged one"
     refuse(message, capsys, tmp_path, ".parquet")
+
+
+def test_numbers_too_large_to_be_told_apart_show_none(tmp_path, capsys):
+    """Arrow's own messages would quote the first number, an account's say."""
+    write(tmp_path, ".parquet")
+    account = 2**53 + 73113
+    for part, name in enumerate(("private", "nonmembers", "release")):
+        frame = table(part, age=np.random.default_rng(part).integers(0, 10**6, N) + account)
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    message = "column 'age' holds values that float32 cannot tell apart: subtract a constant"
+    refuse(message, capsys, tmp_path, ".parquet")
+    write(tmp_path, ".parquet")
+    table(0, label=np.where(np.arange(N) % 2, 73113e30, 1.0)).to_parquet(
+        tmp_path / "private.parquet"
+    )
+    message = r"--private: column 'label' holds numbers beyond 2\^53; labels are classes$"
+    refuse(message, capsys, tmp_path, ".parquet")
+
+
+def test_labels_that_look_like_numbers(tmp_path):
+    """They are text where they are none, and no error quotes them."""
+    for part, name in enumerate(("private", "nonmembers", "release")):
+        label = np.where(np.arange(N) % 2, "--5", "\u00b2")
+        label[:3] = ("10", "-2", "9")
+        table(part, label=label).to_parquet(tmp_path / f"{name}.parquet")
+    raws = [
+        reading.read(tmp_path / f"{n}.parquet", flag=f"--{n}", target="label")
+        for n in ("private", "nonmembers", "release")
+    ]
+    inputs = aligning.align(*raws, duplicates="keep", max_records=1000, seed=0)
+    assert inputs.schema.classes == ("-2", "9", "10", "--5", "\u00b2")
 
 
 def test_broken_csv_shows_no_cell(tmp_path, capsys):
