@@ -22,7 +22,7 @@ from curvpub.publishers.dp_generator import apply_gradient
 from curvpub.types import Array, Records, Release, Schema
 
 _BLOCK = 256
-_IMAGE_SCALE = 0.134  # squared kernel length a pixel: 105 on 28 x 28, as in the paper's code
+_IMAGE_SCALE = 0.134  # squared kernel length a pixel: 105 on 28 x 28
 
 
 class Embedding(NamedTuple):
@@ -191,8 +191,8 @@ class DPMerfPublisher:
     def train(self, key: Array, embedding: Embedding, *, count: int) -> Any:
         """The generator's parameters, from the noisy embedding alone.
 
-        Minimises the sum over classes c of `|sums_c / n - p_c mean phi(G(e, c))|^2`, Eq. (9) of the
-        paper with labels drawn in the proportions `p_c` of the noisy counts.
+        Minimises the sum over classes c of `|sums_c / n - p_c mean phi(G(e, c))|^2`, the squared
+        distance of joint embeddings, with the proportions `p_c` of the noisy counts.
 
         Args:
           key: of initialisation and noise.
@@ -265,7 +265,7 @@ def random_features(frequencies: Array, x: Array) -> Array:
     """Random Fourier features `[F]` of one point `[D]`, of Euclidean length 1.
 
     `sqrt(2 / F) (cos(w^T x), sin(w^T x))`: Rahimi and Recht, "Random Features for Large-Scale
-    Kernel Machines" (2007), section 3.
+    Kernel Machines" (2007).
     """
     angle = jnp.matmul(x, frequencies, precision=jax.lax.Precision.HIGHEST)
     both = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])

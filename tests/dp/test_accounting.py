@@ -73,8 +73,8 @@ def test_renyi_accountant_asks_for_no_less_noise():
 def test_mnist_tutorial():
     """DP-SGD of the literature: 60,000 records, batch 250, 15 epochs, noise 1.3 and 1.1.
 
-    The README of tensorflow/privacy's tutorial gives epsilon 1.19 (noise 1.3) and, at 60 epochs,
-    2.92 (noise 1.1), both at delta 1e-5 by Renyi accounting, which is looser.
+    Widely quoted of tensorflow/privacy's tutorial: about 1.19 (noise 1.3) and, at 60 epochs, 2.92
+    (noise 1.1), both at delta 1e-5 by Renyi accounting, which is looser.
     """
     for noise, epochs, known in ((1.3, 15, 1.19), (1.1, 60, 2.92)):
         spent = dp.spent_epsilon(

@@ -164,12 +164,12 @@ def test_without_noise_columns_have_clipped_mean_and_spread():
 
 
 def test_one_record_moves_normalisation_within_its_sensitivity():
-    """Mean and mean square are read back from noiseless quantiles of data with one row more."""
+    """The record at the corner of the bounds reaches it: `sqrt(2 d)` with d = 2."""
     x = np.tile([25_000.0, 50.0, 0.0], (50, 1))
     worst = np.concatenate([x, [[50_000.0, 100.0, 0.0]]])
     unit = lambda x: (x[:, :2] - [25_000.0, 50.0]) / [25_000.0, 50.0]
     moved = [(unit(worst) ** p).sum(axis=0) - (unit(x) ** p).sum(axis=0) for p in (1, 2)]
-    assert np.linalg.norm(moved) <= math.sqrt(2 * 2) + 1e-12
+    assert np.linalg.norm(moved) == pytest.approx(math.sqrt(2 * 2))
 
 
 def test_normalisation_noise_has_the_deviation_it_states():

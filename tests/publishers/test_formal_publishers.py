@@ -141,7 +141,7 @@ def test_guidance_keeps_the_less_curved():
 
 
 def test_batches_and_noise_of_a_step_reach_the_generator():
-    """Another epsilon is other noise; with nearly none, the trained weights lose it."""
+    """Another epsilon is other noise, and nothing else: without noise both would be the same."""
     records = make_records(IMAGE, COUNT)
     keys = jax.random.split(jax.random.key(2), 1)
     batch = jax.tree.map(lambda a: a[None], records)
