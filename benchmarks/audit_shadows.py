@@ -65,12 +65,13 @@ def load() -> tuple[Records, str]:
 def our_game(pool: Records, **options: int) -> Callable[[int], np.ndarray]:
     """Plays so many shadows; compiled once. Returns the last one's confidences."""
     world = make_world(SCHEMA, pool, Records(x=pool.x[:512], y=pool.y[:512]))
-    publisher, attacker, compiled = RawPublisher(schema=SCHEMA), Attacker((Shadow(),)), []
+    publisher, attacker = RawPublisher(schema=SCHEMA), Attacker((Shadow(),))
+    compiled: dict[str, Any] = {}
 
     def compile_call(fun: Any, *args: Any) -> Any:
-        if not compiled:
-            compiled.append(fun.lower(*args).compile())
-        return compiled[0]
+        if fun.__name__ not in compiled:
+            compiled[fun.__name__] = fun.lower(*args).compile()
+        return compiled[fun.__name__]
 
     def run(shadows: int) -> np.ndarray:
         member, confidence = design(shadows), np.empty(0)

@@ -15,7 +15,8 @@ def get_config(size: str = "full"):
         name="digits",
         secret=0,  # public data: reproducible from the seed
         data={"source": "digits", "test_is_public": True, "duplicates": "drop"},
-        model={"latent_dim": 12, "label_scale": 4.0},
+        model={"latent_dim": 12, "label_scale": 4.0, "kl_weight": 4.0},
+        publish={"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6},
         train={"steps": 800, "batch_size": 128},
         audit={"shadows": 16, "steps": 500},
     )

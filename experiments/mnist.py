@@ -18,7 +18,14 @@ def get_config(size: str = "full"):
         name="mnist",
         secret=0,  # public data: reproducible from the seed
         data={"source": "tfds", "name": "mnist", "test_is_public": True, "duplicates": "drop"},
-        model={"kind": "conv", "latent_dim": 16, "hidden": (512,), "disc_hidden": (512,)},
+        model={
+            "kind": "conv",
+            "latent_dim": 16,
+            "hidden": (512,),
+            "disc_hidden": (512,),
+            "kl_weight": 4.0,
+        },
+        publish={"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6},
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},
     )

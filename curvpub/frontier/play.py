@@ -45,7 +45,7 @@ class Play:
     @property
     def strength(self) -> jax.Array:
         """As data."""
-        return jnp.asarray(self.point.strength, jnp.float32)
+        return jnp.asarray(self.point.amount, jnp.float32)
 
 
 def plan(game: Game) -> list[Play]:
@@ -59,7 +59,7 @@ def plan(game: Game) -> list[Play]:
         kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
         known: dict[Any, Any] = {}
         for point in entry.points:
-            asked = _asked(game, entry, point, None if kind.traced else point.strength)
+            asked = _asked(game, entry, point, None if kind.traced else point.amount)
             again = (asked.config, asked.strength)
             if again not in known:
                 known[again] = registry.build(entry.kind, asked)
@@ -98,7 +98,7 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
     kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
     code = (code_digest(*built.modules), kind.source)
     name = store.fingerprint(
-        game.digest, trained, entry.kind, settings, entry.options, point.strength, code,
+        game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
         game.opponent(point.config).digest,
     )  # fmt: skip
     return Play(

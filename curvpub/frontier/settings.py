@@ -16,16 +16,18 @@ SECTIONS = ("model", "lower", "train", "publish")
 MODEL_KINDS = ("linear", "mlp", "conv", "boosting")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Point:
     """One strength of an entry.
 
     Attributes:
-      strength: what the registry's builder takes it for, or the value of the swept setting.
+      strength: what it is called: `amount`, or the value of the swept setting.
+      amount: what the registry's builder takes as its strength.
       config: settings of the publisher at this point.
     """
 
     strength: float
+    amount: float
     config: Config
 
 
@@ -37,8 +39,8 @@ class Entry:
       name: what it is called in results.
       kind: name in `registry.PUBLISHERS` or `registry.MODELS`.
       role: `method` is what is compared with each `competitor`; a `reference` is only shown.
-      sweep: full name of the setting that strengths are values of, such as `publish.copies`; empty
-        where they are the builder's own.
+      sweep: full name of the setting that strengths are values of, such as `publish.copies`, while
+        the builder's own strength stays at `at`; empty where they are the builder's own.
       points: by strength.
       changes: settings that differ from the base, by full name.
       options: of the builder, beside the settings.
@@ -103,7 +105,7 @@ def frontier_dict(
     Args:
       base: configuration of a run, from `config.config_dict`.
       entries: by name: `kind`, `strengths`, and where wanted `role`, `sweep`, `changes` (by full
-        name), `options`, `effort`.
+        name), `options`, `effort`; with `sweep` also `at`.
       **values: fields of `Frontier`.
     """
     result = ml_collections.ConfigDict(dataclasses.asdict(Frontier()))
@@ -119,7 +121,7 @@ def frontier_dict(
 
 
 _DEFAULTS = {
-    "kind": "", "strengths": (0.0,), "role": "competitor", "sweep": "", "changes": {},
+    "kind": "", "strengths": (0.0,), "role": "competitor", "sweep": "", "at": 0.0, "changes": {},
     "options": {}, "effort": "",
 }  # fmt: skip
 
@@ -166,11 +168,14 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
     if not all(abs(s) < float("inf") for s in strengths):
         raise ValueError(f"{prefix}.strengths={strengths!r} must be finite")
     changes = {k.replace("__", "."): v for k, v in dict(values["changes"]).items()}
-    sweep = values["sweep"]
+    sweep, at = values["sweep"], values["at"]
+    if not isinstance(at, int | float) or isinstance(at, bool) or not abs(at) < float("inf"):
+        raise ValueError(f"{prefix}.at={at!r} must be a finite number")
     points = []
     for strength in strengths:
         here = changes | ({sweep: strength} if sweep else {})
-        points.append(Point(strength=float(strength), config=_changed(base, here, prefix)))
+        amount = at if sweep else strength
+        points.append(Point(float(strength), float(amount), _changed(base, here, prefix)))
     return Entry(
         name=name,
         kind=values["kind"],

@@ -18,5 +18,5 @@ HERE = pathlib.Path(__file__).parent
 def get_config():
     base = runpy.run_path(str(HERE.parent / "adult.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
-    entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]()
+    entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]("table")
     return frontier_dict(base, entries, name="adult", quality_shadows=4, utility_steps=500)

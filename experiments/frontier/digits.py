@@ -29,10 +29,16 @@ PUBLISHERS = {
     "prior": {"kind": "prior", "strengths": (0.8, 1.0, 1.2), "effort": EFFORT},
     "prior_few": {
         "kind": "prior", "strengths": (0.25, 0.5, 1.0), "sweep": "publish.copies",
+        "at": 1.0,
         "effort": SAMPLED,
     },
-    "prior_blurred": {"kind": "prior", "changes": {"model.x_sigma": 0.3}, "effort": SAMPLED},
-    "prior_narrow": {"kind": "prior", "changes": {"model.hidden": (64, 64)}, "effort": SAMPLED},
+    "prior_blurred": {
+        "kind": "prior", "strengths": (1.0,), "changes": {"model.x_sigma": 0.3}, "effort": SAMPLED,
+    },
+    "prior_narrow": {
+        "kind": "prior", "strengths": (1.0,), "changes": {"model.hidden": (64, 64)},
+        "effort": SAMPLED,
+    },
 }  # fmt: skip
 """What the method is compared with."""
 
@@ -53,29 +59,48 @@ def deformed(strength: float, **more: Any) -> dict[str, Any]:
     return {"publish.warp": 0.8 * strength, "publish.elastic": strength} | more
 
 
-PLAIN = {
+NO_CURVATURE = {
     "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
     "publish.drift_steps": 0,
 }  # fmt: skip
+RHO = {"kind": "method", "strengths": (0.0, 0.5)}
 METHOD = {
-    f"method_{strength:g}": {"kind": "method", "changes": deformed(strength)}
-    for strength in (0.3, 0.6, 0.9)
+    "method_light": RHO | {"changes": deformed(0.3)},
+    "method": RHO | {"changes": deformed(0.6)},
+    "method_strong": RHO | {"changes": deformed(0.9)},
 }
-"""The method; its entries are one frontier."""
+"""The method; its entries are one frontier, and rho is their strength."""
 
-ABLATIONS = {
-    "no_curvature": {"kind": "method", "changes": deformed(0.6, **PLAIN)},
-    "no_deformation": {"kind": "method", "changes": deformed(0.0)},
-    "pointwise": {"kind": "method", "changes": deformed(0.6, **{"lower.scale": 0.05})},
+PARTS = {
+    "no_curvature": RHO | {"changes": deformed(0.6, **NO_CURVATURE)},
+    "no_deformation": RHO | {"changes": deformed(0.0)},
+    "pointwise": RHO | {"changes": deformed(0.6, **{"lower.scale": 0.05})},
 }
 """The method without its parts; shown, and no competitors."""
 
+METHOD_ON_TABLES = {
+    "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
+    "method_spread": RHO | {"strengths": (0.0, 0.5), "changes": {"publish.label_spread": 0.6}},
+    "method_few": RHO | {
+        "strengths": (0.5, 1.0), "sweep": "publish.copies",
+        "changes": {"publish.label_spread": 0.6},
+    },
+}  # fmt: skip
+PARTS_ON_TABLES = {
+    "no_curvature": RHO | {"changes": NO_CURVATURE},
+    "pointwise": RHO | {"changes": {"lower.scale": 0.05}},
+}
+"""There is nothing to deform in a table."""
 
-def all_entries():
-    """Every publisher that needs no further part of the package."""
-    method = {k: {"role": "method", "effort": TUNED} | v for k, v in METHOD.items()}
-    parts = {k: {"role": "reference", "effort": TUNED} | v for k, v in ABLATIONS.items()}
-    return PUBLISHERS | FORMAL | parts | method
+
+def all_entries(kind: str = "image"):
+    """Every entry, for images or tables."""
+    images = kind == "image"
+    method, parts = (METHOD, PARTS) if images else (METHOD_ON_TABLES, PARTS_ON_TABLES)
+    shown = {k: v | {"role": "method", "effort": TUNED} for k, v in method.items()}
+    shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
+    formal = FORMAL if images else {}  # a table's needs public bounds of its columns
+    return PUBLISHERS | formal | shown
 
 
 def get_config(size: str = "full"):

@@ -37,6 +37,7 @@ def planted_signals(seed, shadows=12, records=120):
         "distance_ratio",
         "axes_ratio",
         "generator_loss",
+        "generator_loss_copies",
         "generator_error",
         "generator_curvature",
         "generator_code_distance",
