@@ -1,6 +1,7 @@
 """Every publisher on scikit-learn's digits: utility against exposure on shared shadows.
 
-    python -m curvpub.frontier --config=experiments/frontier/digits.py         # 32 shadows
+    python -m curvpub.frontier --config=experiments/frontier/digits.py         # 16 shadows
+    python -m curvpub.frontier --config=experiments/frontier/digits.py:formal  # with an epsilon
     python -m curvpub.frontier --config=experiments/frontier/digits.py:tiny    # a quick look
 
 No network is needed. A killed run goes on with the same command.
@@ -18,15 +19,15 @@ SAMPLED = "settings of prior sampling that were tried on digits: docs/method-log
 
 PUBLISHERS = {
     "raw": {"kind": "raw", "role": "reference", "effort": "nothing to tune"},
-    "noise": {"kind": "noise", "strengths": (0.2, 0.4, 0.8), "effort": EFFORT},
-    "ksame": {"kind": "ksame", "strengths": (2, 5, 20), "effort": EFFORT},
-    "mixup": {"kind": "mixup", "strengths": (1, 4, 16), "effort": EFFORT},
-    "smote": {"kind": "smote", "strengths": (2, 5, 50), "effort": EFFORT},
+    "noise": {"kind": "noise", "strengths": (0.2, 0.8), "effort": EFFORT},
+    "ksame": {"kind": "ksame", "strengths": (2, 10), "effort": EFFORT},
+    "mixup": {"kind": "mixup", "strengths": (1, 16), "effort": EFFORT},
+    "smote": {"kind": "smote", "strengths": (2, 50), "effort": EFFORT},
     "reconstruction": {"kind": "reconstruction", "effort": "nothing to tune"},
-    "latent_noise": {"kind": "latent_noise", "strengths": (0.3, 0.6, 1.0, 1.5), "effort": EFFORT},
-    "latent_ksame": {"kind": "latent_ksame", "strengths": (2, 5, 20), "effort": EFFORT},
-    "geodesic": {"kind": "geodesic", "strengths": (1, 2, 4), "effort": EFFORT},
-    "prior": {"kind": "prior", "strengths": (0.8, 1.0, 1.2), "effort": EFFORT},
+    "latent_noise": {"kind": "latent_noise", "strengths": (0.3, 0.6, 1.0), "effort": EFFORT},
+    "latent_ksame": {"kind": "latent_ksame", "strengths": (5,), "effort": EFFORT},
+    "geodesic": {"kind": "geodesic", "strengths": (1, 4), "effort": EFFORT},
+    "prior": {"kind": "prior", "strengths": (0.8, 1.0), "effort": EFFORT},
     "prior_few": {
         "kind": "prior", "strengths": (0.25, 0.5, 1.0), "sweep": "publish.copies",
         "at": 1.0,
@@ -94,21 +95,28 @@ PARTS_ON_TABLES = {
 
 
 def all_entries(kind: str = "image"):
-    """Every entry, for images or tables."""
+    """Every entry without an epsilon, for images or tables."""
     images = kind == "image"
     method, parts = (METHOD, PARTS) if images else (METHOD_ON_TABLES, PARTS_ON_TABLES)
     shown = {k: v | {"role": "method", "effort": TUNED} for k, v in method.items()}
     shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
-    formal = FORMAL if images else {}  # a table's needs public bounds of its columns
-    return PUBLISHERS | formal | shown
+    return PUBLISHERS | shown
+
+
+def formal_entries():
+    """Those with an epsilon, what is trained on the raw data, and the method beside them."""
+    entries = all_entries()
+    return FORMAL | {k: entries[k] for k in ("raw", *METHOD)}
 
 
 def get_config(size: str = "full"):
-    if size not in ("full", "tiny"):
-        raise ValueError(f"size={size!r} must be 'full' or 'tiny'")
-    base = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"](size)
-    base.audit.update({"shadows": 32 if size == "full" else 8, "calls_at_once": 2})
-    config = frontier_dict(base, all_entries(), name="digits", quality_shadows=4, utility_steps=500)
+    if size not in ("full", "formal", "tiny"):
+        raise ValueError(f"size={size!r} must be 'full', 'formal' or 'tiny'")
+    run = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"]
+    base = run("tiny" if size == "tiny" else "full")
+    base.audit.update({"shadows": 8 if size == "tiny" else 16, "calls_at_once": 2})
+    entries = formal_entries() if size == "formal" else all_entries()
+    config = frontier_dict(base, entries, name="digits", quality_shadows=4, utility_steps=500)
     if size == "tiny":
         config.quality_shadows = 1
         config.utility_steps = 100
