@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from curvpub import audit, bilevel, data
 from curvpub.config import Config, from_config_dict
-from curvpub.models import make_classifier
 from curvpub.publishers.curvature import CurvaturePublisher, Prepared, make_publisher
+from curvpub.stages.audit import attacker_of
 from curvpub.types import Dataset, Records
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -40,56 +40,42 @@ ATTACKS = (
     "pairs",
     "generator",
     "generator_calibrated",
+    "generator_copies",
     "combined",
 )
 
-PLAIN = {"lower.strength": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0}
-GUIDED = {"publish.label_spread": 0.8, "publish.oversample": 2, "publish.copies": 4.0}
-SMOOTH = {"model.x_sigma": 0.2}
+NO_DEFORMATION = {"publish.warp": 0.0, "publish.elastic": 0.0}
+NO_CURVATURE = {
+    "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
+    "publish.drift_steps": 0,
+}  # fmt: skip
+PRIOR = {"publish.rho": 0.0, "publish.rho_exposed": 0.0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "method": {},
     # The bar: plain sampling with the same decoder.
-    "prior": {**PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 4.0},
-    "noise 0.4": {**PLAIN, "publish.rho": 0.4, "publish.rho_exposed": 0.4, "publish.copies": 4.0},
-    "default": {},
-    # The same with a blurrier likelihood.
-    "blurry prior": {
-        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 4.0,
-    },
-    "blurry noise 0.4": {
-        **SMOOTH, **PLAIN, "publish.rho": 0.4, "publish.rho_exposed": 0.4, "publish.copies": 4.0,
-    },
-    "blurry prior x1": {
-        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 1.0,
-    },
-    "blurry prior x2": {
-        **SMOOTH, **PLAIN, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
-    },
-    # Guidance, part by part.
-    "select": {**SMOOTH, **GUIDED, "publish.label_spread": 0.0},
-    "spread": {**SMOOTH, **GUIDED, "publish.oversample": 1},
-    "select, spread 0.4": {**SMOOTH, **GUIDED, "publish.label_spread": 0.4},
-    "select, spread 0.8": {**SMOOTH, **GUIDED},
-    "select, spread 1.2": {**SMOOTH, **GUIDED, "publish.label_spread": 1.2},
-    "select, spread 0.8, x2": {**SMOOTH, **GUIDED, "publish.copies": 2.0},
-    "select, spread 0.8, x1": {**SMOOTH, **GUIDED, "publish.copies": 1.0},
-    "select, spread 0.8, prior": {
-        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0,
-    },
-    "select, spread 0.8, prior, x2": {
-        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
-    },
-    "select, spread 1.2, prior, x2": {
-        **SMOOTH, **GUIDED, "publish.rho": 0.0, "publish.rho_exposed": 0.0, "publish.copies": 2.0,
-        "publish.label_spread": 1.2,
-    },
-    # Ablations of the guided one.
-    "no discriminator": {**SMOOTH, **GUIDED, "train.adversarial_weight": 0.0},
-    "no label term": {**SMOOTH, **GUIDED, "train.perturbed_label_weight": 0.0},
-    "no lower level": {**SMOOTH, **GUIDED, "lower.batch_fraction": 0.0, "publish.drift_steps": 0},
-    "small scale": {**SMOOTH, **GUIDED, "lower.scale": 0.05},
-    "Langevin": {**SMOOTH, **GUIDED, "lower.temperature": 0.02},
-}  # fmt: skip
+    "plain prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR},
+    "plain noise": {**NO_DEFORMATION, **NO_CURVATURE, "publish.rho_exposed": 0.5},
+    # Part by part.
+    "no deformation": NO_DEFORMATION,
+    "no curvature": {**NO_CURVATURE, "publish.rho_exposed": 0.5},
+    "no label spread": {"publish.label_spread": 0.0},
+    "no selection": {"publish.oversample": 1},
+    "from the prior": PRIOR,
+    "small scale": {"lower.scale": 0.05},
+    "no discriminator": {"train.adversarial_weight": 0.0},
+    "Langevin": {"lower.temperature": 0.02},
+    # Strengths.
+    "half deformed": {"publish.warp": 0.25, "publish.elastic": 0.3},
+    "more deformed": {"publish.warp": 0.75, "publish.elastic": 0.9},
+    "pixel noise": {"publish.pixel_noise": 0.1},
+    "two copies": {"publish.copies": 2.0},
+    # Other decoders, sampled plainly: what blurs or narrows them.
+    "blurred prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "model.x_sigma": 0.3},
+    "narrow prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "model.hidden": (64, 64)},
+    "short prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "train.steps": 300},
+    "few from the prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "publish.copies": 0.5},
+}
 
 
 def settings(name: str, changes: dict[str, Any]) -> Config:
@@ -131,35 +117,10 @@ class Game:
             num_records=len(self.dataset.pool),
         )
 
-    def attacker(self, config: Config, publisher: CurvaturePublisher) -> audit.Attacker:
-        """Who knows the method and its settings, as in the audit, but for flows."""
-        chosen, model, lower = config.audit, config.model, config.lower
-        generator = audit.GeneratorObserver(
-            schema=self.dataset.schema,
-            generator=publisher.problem.generator,
-            steps=chosen.adaptive_steps,
-            batch_size=chosen.batch_size,
-            learning_rate=chosen.learning_rate,
-            x_sigma=model.x_sigma,
-            label_weight=model.label_weight,
-            kl_weight=model.kl_weight,
-            scale=lower.scale,
-            num_probes=config.publish.curvature_probes,
-        )
-        return audit.standard_attacker(
-            self.dataset.schema,
-            make_classifier(
-                self.dataset.schema,
-                kind=chosen.classifier,
-                hidden=chosen.hidden,
-                channels=chosen.channels,
-            ),
-            steps=chosen.steps,
-            batch_size=chosen.batch_size,
-            learning_rate=chosen.learning_rate,
-            label_scale=model.label_scale,
-            generator=generator,
-        )
+    def attacker(self, config: Config) -> audit.Attacker:
+        """Who knows the method and its settings, as in the audit, with one classifier, no flows."""
+        few = dataclasses.replace(config.audit, attackers=(), flow_steps=0)
+        return attacker_of(dataclasses.replace(config, audit=few), self.dataset.schema)
 
     def members(self, shadow: int) -> Records:
         """The records of one shadow."""
@@ -198,7 +159,7 @@ class Game:
         base = dataclasses.replace(config, publish=settings(self.name, {}).publish)
         trainer = make_publisher(base, self.dataset.schema)
         paths, began = self.states(trainer, folder), time.perf_counter()
-        attacker = self.attacker(config, publisher)
+        attacker = self.attacker(config)
         prepared_world = attacker.prepare(self.world)
 
         @jax.jit
@@ -225,6 +186,9 @@ def figures(signals: dict[str, np.ndarray], member: np.ndarray) -> dict[str, Any
     error = float(accuracy.std(ddof=1) / len(accuracy) ** 0.5)
     row: dict[str, Any] = {"accuracy": float(accuracy.mean()), "accuracy_se": error}
     for name in ATTACKS:
+        if name not in scores:  # nothing was deformed
+            row[name] = None
+            continue
         found = audit.game_statistics(
             scores[name], member, fprs=[0.01], bootstrap=200, confidence=0.95, seed=0
         )
@@ -240,6 +204,9 @@ def table(path: pathlib.Path) -> str:
         row = json.loads(text)
         cells = [row["variant"], f"{row['accuracy']:.2%} ± {row['accuracy_se']:.2%}"]
         for name in ATTACKS:
+            if row[name] is None:
+                cells.append("")
+                continue
             (auc, low, high), tpr = row[name]["auc"], row[name]["tpr"]
             cells.append(f"{auc:.3f} ± {(high - low) / 2:.3f}" + (f", {tpr[0]:.1%}" if tpr else ""))
         lines.append("| " + " | ".join(cells) + " |")

@@ -3,21 +3,25 @@
     python docs/results.py runs/digits runs/mnist ...   # take these runs in, then write the table
     python docs/results.py                              # write the table again
 
-Each run's `release/audit.json` is copied to `docs/results/<name>.json`; the table between the
-README's markers is made from those files alone. The run of `PICTURE` also gives the picture.
+Each run's `release/audit.json` is copied to `docs/results/<name>.json`, with the bake-off of its
+private side (the data sets are public); the tables between the markers of the README and of
+`docs/audit.md` are made from those files alone. The run of `PICTURE` also gives the picture.
 """
 
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from curvpub import data
+from curvpub.audit.attacks import ATTACKS, ON_RELEASE
 from curvpub.config import DataConfig
 from curvpub.release import bundle, samples
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
+AUDIT = ROOT / "docs" / "audit.md"
 START, END = "<!-- results: python docs/results.py -->", "<!-- end of results -->"
 ORDER = ("digits", "mnist", "fashion_mnist", "cifar10", "adult")
 PICTURE = "mnist"
@@ -28,24 +32,47 @@ def table() -> str:
     audits = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json")}
     lines = [
         "| data | members, published, shadows | accuracy: raw, published "
-        "| classifier attacks: AUC, TPR at 1% FPR "
-        "| release attacks: AUC, TPR at 1% FPR | minutes |",
-        "|---|---|---|---|---|---|",
+        "| strongest on a classifier: AUC, TPR at 1% FPR "
+        "| strongest on the release | on both, all signals | the same, most exposed 5% | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in sorted(audits, key=ORDER.index):
         audit = audits[name]
         sizes, minutes = audit["sizes"], sum(audit["timings"].values()) / 60
+        rows = [r for r in audit["attacks"] if r["scope"] == "game"]
         row = [
             name,
             f"{sizes['members']:,}, {sizes['released']:,}, {sizes['shadows']}",
             f"{_accuracy(audit, 'raw')}, {_accuracy(audit, 'published')}",
-            _worst(audit, ("loss_threshold", "lira", "lira_offline")),
-            _worst(audit, ("nearest", "nearest_calibrated")),
+            _worst(rows, [n for n in ATTACKS if n not in (*ON_RELEASE, "combined")]),
+            _worst(rows, ON_RELEASE),
+            _worst(rows, ["combined"]),
+            _worst(audit["worst_case"]["attacks"], ["combined"]) if audit["worst_case"] else "",
             f"{minutes:.0f}",
         ]
         lines.append("| " + " | ".join(row) + " |")
     machines = sorted({a["machine"] for a in audits.values()})
     lines += ["", f"Machine: {'; '.join(machines)}."]
+    return "\n".join(lines)
+
+
+def bakeoff_table() -> str:
+    """Scores of exposure that need no shadows, beside the exposure in the raw data's game."""
+    audits = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json")}
+    names = [n for n in ORDER if audits.get(n, {}).get("bakeoff")]
+    found: dict[str, dict[str, str]] = {}
+    ceiling = {}
+    for name in names:
+        for row in audits[name]["bakeoff"]:
+            if row["publisher"] == "raw":
+                low, high = row["spearman_low"], row["spearman_high"]
+                cell = f"{row['spearman']:.2f} [{low:.2f}, {high:.2f}]"
+                found.setdefault(row["title"], {})[name] = cell
+                ceiling[name] = f"{row['ceiling']:.2f}"
+    lines = ["| score | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for title, cells in found.items():
+        lines.append(f"| {title} | " + " | ".join(cells.get(n, "") for n in names) + " |")
+    lines.append("| *what noise leaves possible* | " + " | ".join(ceiling[n] for n in names) + " |")
     return "\n".join(lines)
 
 
@@ -60,6 +87,8 @@ def take(run: pathlib.Path) -> None:
     """Copies a run's audit, and the picture where it is the one."""
     bundle.verify_release(run / "release")
     audit = json.loads((run / "release" / "audit.json").read_text())
+    private = json.loads((run / "private" / "results.json").read_text())
+    audit["bakeoff"] = private.get("bakeoff", [])
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(audit, indent=1, sort_keys=True) + "\n"
     (RESULTS / f"{audit['name']}.json").write_text(text)
@@ -77,15 +106,13 @@ def _accuracy(audit: dict, name: str) -> str:
     return f"{100 * row['accuracy']:.1f} ± {half:.1f}%"
 
 
-def _worst(audit: dict, attacks: tuple[str, ...]) -> str:
-    """The strongest of some attacks on our publisher in the game, each figure by itself."""
-    rows = [
-        r
-        for r in audit["attacks"]
-        if r["publisher"] == "published" and r["scope"] == "game" and r["attack"] in attacks
-    ]
+def _worst(rows: list[dict], attacks: Sequence[str]) -> str:
+    """The strongest of some attacks on our publisher, each figure by itself."""
+    rows = [r for r in rows if r["publisher"] == "published" and r["attack"] in attacks]
+    if not rows:
+        return "not run"
     area = max(rows, key=lambda r: r["auc"])
-    rate = max((r["points"][0] for r in rows), key=lambda p: p["tpr"])
+    rate = max((r["points"][0] for r in rows if r["points"][0]["tpr"]), key=lambda p: p["tpr"])
     return (
         f"{area['auc']:.3f} [{area['auc_low']:.3f}, {area['auc_high']:.3f}], "
         f"{100 * rate['tpr']:.1f}% [{100 * rate['tpr_low']:.1f}, {100 * rate['tpr_high']:.1f}]"
@@ -96,3 +123,4 @@ if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
     README.write_text(readme_with(README.read_text(), table()))
+    AUDIT.write_text(readme_with(AUDIT.read_text(), bakeoff_table()))

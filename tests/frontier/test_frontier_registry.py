@@ -28,6 +28,7 @@ def make_config(rho=0.5, rho_exposed=0.3):
     """A model of a few weights."""
     raw = config_dict(
         model={"hidden": (4,), "disc_hidden": (4,), "latent_dim": 2},
+        train={"batch_size": 16, "steps": 20},
         publish={
             "drift_steps": 0, "curvature_probes": 2, "oversample": 1, "copies": 1.0, "rho": rho,
             "rho_exposed": rho_exposed,
@@ -112,12 +113,36 @@ def test_publishers_in_two_parts_share_what_was_trained(records):
 
 
 def test_every_kind_builds(records):
-    for name in registry.PUBLISHERS:
-        built = registry.build(name, asked(make_config()))
+    for name, kind in registry.PUBLISHERS.items():
+        strength = None if kind.traced else 10.0
+        built = registry.build(name, asked(make_config())._replace(strength=strength))
         with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
             shape = registry.check_traceable(built, jax.eval_shape(lambda: records)).shape
         assert shape[1:] == SCHEMA.shape
-        assert registry.PUBLISHERS[name].source
+        assert kind.source
+    for name, kind in registry.MODELS.items():
+        built = registry.build(name, asked(make_config(), batch_size=16)._replace(strength=10.0))
+        ask = lambda k, r, fit=built.fit: fit(k, r, jnp.float32(0.0))(r.x)
+        assert jax.eval_shape(ask, jax.random.key(0), records).shape == (len(records), 2)
+        assert kind.source
+
+
+def test_a_swept_setting_leaves_the_builders_strength_alone():
+    """A swept number of copies must not be taken for the prior's temperature."""
+    base = config_dict()
+    entries = {
+        "few": {
+            "kind": "prior", "strengths": (0.5, 1.0), "sweep": "publish.copies", "at": 0.9,
+        },
+        "own": {"kind": "prior", "strengths": (0.5, 1.0)},
+    }  # fmt: skip
+    few, own = settings.from_frontier_dict(settings.frontier_dict(base, entries)).entries
+    assert [p.amount for p in few.points] == [0.9, 0.9]
+    assert [p.config.publish.copies for p in few.points] == [0.5, 1.0]
+    assert [p.amount for p in own.points] == [p.strength for p in own.points] == [0.5, 1.0]
+    entries["few"]["at"] = float("nan")
+    with pytest.raises(ValueError, match=r"entries\.few\.at=nan"):
+        settings.from_frontier_dict(settings.frontier_dict(base, entries))
 
 
 def test_the_digest_follows_imports_and_no_further(monkeypatch, tmp_path):
@@ -152,11 +177,11 @@ def test_every_experiment_is_well_formed():
     folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
     names = sorted(p.stem for p in folder.glob("*.py"))
     assert names == ["adult", "digits", "fashion_mnist", "mnist"]
-    for name in names:
+    for name, size in [*((n, ()) for n in names), ("digits", ("formal",))]:
         config = settings.from_frontier_dict(
-            runpy.run_path(str(folder / f"{name}.py"))["get_config"]()
+            runpy.run_path(str(folder / f"{name}.py"))["get_config"](*size)
         )
-        assert config.base.audit.shadows == 32
+        assert config.base.audit.shadows == (16 if name == "digits" else 32)
         assert config.base.audit.adaptive_steps > 0
         assert all(e.effort for e in config.entries)
         assert {e.role for e in config.entries} == {"method", "competitor", "reference"}
