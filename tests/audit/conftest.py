@@ -53,7 +53,7 @@ def make_attacker(**options):
         "learning_rate": 0.02,
         "label_scale": 1.0,
         "flow_steps": 20,
-        "generator": make_generator_observer(),
+        "generator": make_generator_observer(warp=0.3, queries=2),
     } | options
     attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
     return with_references(attacker, ("augmented",), hidden=(16,), channels=2)

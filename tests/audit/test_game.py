@@ -45,6 +45,7 @@ def test_signals_have_their_shapes(raw_signals):
         "distance_ratio",
         "nearest_label",
         "generator_loss",
+        "generator_loss_copies",
         "generator_error",
         "generator_curvature",
         "generator_code_distance",
