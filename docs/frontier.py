@@ -4,7 +4,8 @@
     python docs/frontier.py                            # write the tables again
 
 Each run's `results.jsonl` is copied to `docs/results/frontier-<name>.jsonl`, its figures to
-`docs/img/frontier-<name>-<figure>.png`; the README's tables are made from those files alone.
+`docs/img/frontier-<name>-<figure>.png`; the README's tables and `docs/frontier.md` are made from
+those files alone.
 """
 
 import pathlib
@@ -17,6 +18,19 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 IMAGES = ROOT / "docs" / "img"
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "frontier.md"
+KINDS = {
+    "utility": "Accuracy against exposure",
+    "quality": "Quality against exposure",
+    "deciles": "Exposure by decile of that in the raw data",
+}
+HEAD = (
+    "# Frontiers\n\n"
+    "Written by `python docs/frontier.py` from `docs/results/frontier-*.jsonl`, which "
+    "`python -m curvpub.frontier` wrote. The second table of each asks, at the accuracy of every "
+    "point that is not beaten, how exposed the method is beside the best competitor there, by "
+    "interpolation within an entry; below 1 the method is less exposed. Excess is AUC less 0.5.\n\n"
+)
 
 
 def take(run: pathlib.Path) -> None:
@@ -29,20 +43,21 @@ def take(run: pathlib.Path) -> None:
         shutil.copyfile(picture, IMAGES / f"frontier-{name}-{picture.name}")
 
 
-def table() -> str:
-    """The README's tables as Markdown."""
+def table(*, compared: bool, images: str) -> str:
+    """Tables and pictures of all results as Markdown; `images` is the way to their folder."""
     found = []
     for path in sorted(RESULTS.glob("frontier-*.jsonl")):
         name = path.stem.removeprefix("frontier-")
-        found.append(tables.markdown(results.read(path)))
-        if (IMAGES / f"frontier-{name}-utility.png").exists():
-            found.append(
-                f"![Accuracy against exposure, {name}](docs/img/frontier-{name}-utility.png)"
-            )
+        found.append(tables.markdown(results.read(path), compared=compared))
+        for kind, what in KINDS.items() if compared else list(KINDS.items())[:1]:
+            if (IMAGES / f"frontier-{name}-{kind}.png").exists():
+                found.append(f"![{what}, {name}]({images}/frontier-{name}-{kind}.png)")
     return "\n\n".join(found) or "No frontier has been run yet."
 
 
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
-    README.write_text(tables.readme_with(README.read_text(), table()))
+    short = table(compared=False, images="docs/img")
+    README.write_text(tables.readme_with(README.read_text(), short))
+    PAGE.write_text(HEAD + table(compared=True, images="img") + "\n")

@@ -26,7 +26,13 @@ def get_config(size: str = "full"):
             "channels": 128,
             "kl_weight": 4.0,
         },
-        publish={"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6},
+        publish={
+            "copies": 4.0,
+            "oversample": 1,
+            "warp": 0.5,
+            "elastic": 0.6,
+            "label_spread": 0.6,
+        },
         train={"steps": 30_000, "batch_size": 256, "learning_rate": 1e-3},
         audit={
             "classifier": "conv",

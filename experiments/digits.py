@@ -16,7 +16,13 @@ def get_config(size: str = "full"):
         secret=0,  # public data: reproducible from the seed
         data={"source": "digits", "test_is_public": True, "duplicates": "drop"},
         model={"latent_dim": 12, "label_scale": 4.0, "kl_weight": 4.0},
-        publish={"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6},
+        publish={
+            "copies": 4.0,
+            "oversample": 1,
+            "warp": 0.75,
+            "elastic": 0.9,
+            "label_spread": 0.6,
+        },
         train={"steps": 800, "batch_size": 128},
         audit={"shadows": 16, "steps": 500},
     )

@@ -25,7 +25,13 @@ def get_config(size: str = "full"):
             "disc_hidden": (512,),
             "kl_weight": 4.0,
         },
-        publish={"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6},
+        publish={
+            "copies": 4.0,
+            "oversample": 1,
+            "warp": 0.5,
+            "elastic": 0.6,
+            "label_spread": 0.6,
+        },
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},
     )

@@ -18,7 +18,8 @@ def get_config(kind: str = "npz"):
     config = config_dict(name="own", data={"source": kind})
     if kind == "images":
         config.model.kl_weight = 4.0
-        config.publish.update({"copies": 4.0, "warp": 0.5, "elastic": 0.6, "label_spread": 0.6})
+        config.publish.update({"copies": 4.0, "oversample": 1, "label_spread": 0.6})
+        config.publish.update({"warp": 0.5, "elastic": 0.6})
     if kind == "csv":
         config.model.update({"latent_dim": 16, "label_scale": 3.0, "x_sigma": 0.3})
     return config

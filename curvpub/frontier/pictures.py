@@ -112,12 +112,13 @@ def decile_chart(points: Sequence[Row]) -> bytes:
         axes.axhline(0.0, color="black", linestyle=":", linewidth=1)
         axes.set_xticks(range(1, 11))
         axes.set_xlabel("decile of exposure in the raw data (10 = most exposed)")
-        axes.set_ylabel(f"mean exposure to {names[name]}, in standard deviations")
+        axes.set_ylabel(f"mean exposure to {names[name]},\nin standard deviations")
         axes.grid(color="#e5e5e5", linewidth=0.6)
     _legend(figure, panels[0])
     return to_png(figure)
 
 
+_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ENDS = ("value", "low", "high")
 
 
@@ -129,6 +130,10 @@ def _exposed(point: Row, figure: str, end: str) -> float:
 
 def _exposure_axis(axes: Any, figure: str, points: Sequence[Row]) -> None:
     axes.set_xscale("log")
+    axes.set_xticks(_TICKS, [f"{t:g}" for t in _TICKS])
+    axes.set_xticks([], minor=True)
+    seen = [_exposed(p, figure, e) for p in points for e in _ENDS]
+    axes.set_xlim(0.8 * min(seen), 1.25 * max(seen))
     if figure == "auc":
         axes.set_xlabel("worst attack's AUC above guessing (AUC - 0.5), log axis")
     else:

@@ -9,14 +9,14 @@ START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier
 Row = Mapping[str, Any]
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Each entry's selected point by seed, and the method at equal accuracy."""
+def markdown(rows: Sequence[Row], *, compared: bool = True) -> str:
+    """Each entry's selected point by seed, and (`compared`) the method at equal accuracy."""
     found = []
     for seed in sorted({r["seed"] for r in results.points(rows)}):
         points = [p for p in results.points(rows, seed) if p["selected"]]
         found.append(_selected([*points], rows, seed))
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
-        if equal:
+        if equal and compared:
             found.append(_equal(equal))
     return "\n\n".join(found)
 

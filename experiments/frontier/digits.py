@@ -65,19 +65,21 @@ NO_CURVATURE = {
     "publish.drift_steps": 0,
 }  # fmt: skip
 RHO = {"kind": "method", "strengths": (0.0, 0.5)}
+ALL, SELECT = {"publish.oversample": 1}, {"publish.oversample": 2}
 METHOD = {
-    "method_light": RHO | {"changes": deformed(0.3)},
-    "method": RHO | {"changes": deformed(0.6)},
-    "method_strong": RHO | {"changes": deformed(0.9)},
+    "method_light": RHO | {"changes": deformed(0.3, **ALL)},
+    "method": RHO | {"changes": deformed(0.6, **ALL)},
+    "method_strong": RHO | {"changes": deformed(0.9, **ALL)},
 }
 """The method; its entries are one frontier, and rho is their strength."""
 
 PARTS = {
     "no_curvature": RHO | {"changes": deformed(0.6, **NO_CURVATURE)},
-    "no_deformation": RHO | {"changes": deformed(0.0)},
-    "pointwise": RHO | {"changes": deformed(0.6, **{"lower.scale": 0.05})},
+    "no_deformation": RHO | {"changes": deformed(0.0, **ALL)},
+    "select": RHO | {"changes": deformed(0.6, **SELECT)},
+    "select_pointwise": RHO | {"changes": deformed(0.6, **SELECT, **{"lower.scale": 0.05})},
 }
-"""The method without its parts; shown, and no competitors."""
+"""The method without its parts, or with selection by curvature; shown, and no competitors."""
 
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
@@ -114,6 +116,8 @@ def get_config(size: str = "full"):
         raise ValueError(f"size={size!r} must be 'full', 'formal' or 'tiny'")
     run = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"]
     base = run("tiny" if size == "tiny" else "full")
+    # What entries don't change; the method's change all of it but the label's neighbourhood.
+    base.publish.update({"oversample": 2, "warp": 0.5, "elastic": 0.6})
     base.audit.update({"shadows": 8 if size == "tiny" else 16, "calls_at_once": 2})
     entries = formal_entries() if size == "formal" else all_entries()
     config = frontier_dict(base, entries, name="digits", quality_shadows=4, utility_steps=500)
