@@ -1,7 +1,7 @@
 """What each part of the method buys: variants of one publisher in the whole-publisher game.
 
     python -m benchmarks.method mnist --shadows 16                 # all variants, or some:
-    python -m benchmarks.method mnist --shadows 16 --only spread
+    python -m benchmarks.method mnist --shadows 16 --only=method,plain
     python -m benchmarks.method --table benchmarks/results/method-mnist.jsonl
 
 Every variant is a change of settings. Those that change training have generators of their own;
@@ -45,24 +45,24 @@ ATTACKS = (
 )
 
 NO_DEFORMATION = {"publish.warp": 0.0, "publish.elastic": 0.0}
-NO_CURVATURE = {
-    "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
-    "publish.drift_steps": 0,
+NO_GUIDANCE = {
+    "publish.oversample": 1, "publish.label_spread": 0.0, "publish.drift_steps": 0,
 }  # fmt: skip
+NO_CURVATURE = {**NO_GUIDANCE, "lower.batch_fraction": 0.0, "publish.rho_exposed": 0.5}
 PRIOR = {"publish.rho": 0.0, "publish.rho_exposed": 0.0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "method": {},
     # The bar: plain sampling with the same decoder.
-    "plain prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR},
-    "plain noise": {**NO_DEFORMATION, **NO_CURVATURE, "publish.rho_exposed": 0.5},
+    "plain prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR},
+    "plain noise": {**NO_DEFORMATION, **NO_CURVATURE},
     # Part by part.
     "no deformation": NO_DEFORMATION,
-    "no curvature": {**NO_CURVATURE, "publish.rho_exposed": 0.5},
+    "no curvature": NO_CURVATURE,
     "no label spread": {"publish.label_spread": 0.0},
-    "no selection": {"publish.oversample": 1},
+    "selection": {"publish.oversample": 2},
+    "selection by pointwise curvature": {"publish.oversample": 2, "lower.scale": 0.05},
     "from the prior": PRIOR,
-    "small scale": {"lower.scale": 0.05},
     "no discriminator": {"train.adversarial_weight": 0.0},
     "Langevin": {"lower.temperature": 0.02},
     # Strengths.
@@ -71,10 +71,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pixel noise": {"publish.pixel_noise": 0.1},
     "two copies": {"publish.copies": 2.0},
     # Other decoders, sampled plainly: what blurs or narrows them.
-    "blurred prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "model.x_sigma": 0.3},
-    "narrow prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "model.hidden": (64, 64)},
-    "short prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "train.steps": 300},
-    "few from the prior": {**NO_DEFORMATION, **NO_CURVATURE, **PRIOR, "publish.copies": 0.5},
+    "blurred prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "model.x_sigma": 0.3},
+    "narrow prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "model.hidden": (64, 64)},
+    "short prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "train.steps": 300},
+    "few from the prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "publish.copies": 0.5},
 }
 
 
@@ -218,7 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Variants of the method in the game")
     parser.add_argument("data", nargs="?", default="mnist", help="name of an experiment")
     parser.add_argument("--shadows", type=int, default=16)
-    parser.add_argument("--only", default="", help="variants with this text in their name")
+    parser.add_argument("--only", default="", help="variants with one of these texts in their name")
     parser.add_argument("--cache", type=pathlib.Path, default=ROOT / "runs" / "method")
     parser.add_argument("--out", type=pathlib.Path, help="result file, lines are added to it")
     parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
@@ -229,7 +229,7 @@ def main() -> None:
     out = options.out or pathlib.Path(__file__).parent / "results" / f"method-{options.data}.jsonl"
     game = Game(options.data, options.shadows, options.cache)
     for name, changes in VARIANTS.items():
-        if options.only not in name:
+        if not any(part in name for part in options.only.split(",")):
             continue
         signals, seconds = game.play(changes)
         row = {
