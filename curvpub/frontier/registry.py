@@ -305,8 +305,7 @@ MODELS: dict[str, Kind] = {
     "clipped": asked_model(
         lambda a: dp.ClippedClassifier(
             schema=a.schema, kind=a.config.audit.classifier, hidden=a.config.audit.hidden,
-            channels=a.config.audit.channels,
-            **(_model_options(a) | {"steps": round(a.strength or 1)}),
+            channels=a.config.audit.channels, steps=round(a.strength or 1), **_model_options(a),
         )
     ),
 }  # fmt: skip
