@@ -3,6 +3,8 @@
     python docs/results.py runs/digits runs/mnist ...   # take these runs in, then write the table
     python docs/results.py                              # write the table again
 
+A run with canaries goes to `docs/results/canaries/` instead.
+
 Each run's `release/audit.json` is copied to `docs/results/<name>.json`, with the bake-off of its
 private side (the data sets are public); the tables between the markers of the README and of
 `docs/audit.md` are made from those files alone. The run of `PICTURE` also gives the picture.
@@ -90,6 +92,12 @@ def take(run: pathlib.Path) -> None:
     private = json.loads((run / "private" / "results.json").read_text())
     audit["bakeoff"] = private.get("bakeoff", [])
     RESULTS.mkdir(exist_ok=True)
+    if audit["canaries"]:  # a run of its own, beside other work: its times are not the job's
+        folder = RESULTS / "canaries"
+        folder.mkdir(exist_ok=True)
+        kept = {k: audit[k] for k in ("name", "sizes", "canaries", "worst_case", "machine")}
+        (folder / f"{audit['name']}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        return
     text = json.dumps(audit, indent=1, sort_keys=True) + "\n"
     (RESULTS / f"{audit['name']}.json").write_text(text)
     if audit["name"] == PICTURE:
