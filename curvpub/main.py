@@ -2,11 +2,12 @@
 
 import logging as stdlib_logging
 import pathlib
-import sys
 import time
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from curvpub.runtime.entry import mistakes_as_sentences, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of experiments/, with an argument after a colon: cifar.py:small."
@@ -23,26 +24,12 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("--config is missing; try --config=experiments/digits.py")
-    try:
+    with mistakes_as_sentences():
         config = config_lib.from_config_dict(_CONFIG.value)
         workdir = pathlib.Path(
             _WORKDIR.value or f"runs/{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         )
         pipeline.run_stages(config, workdir)
-    except (ValueError, FloatingPointError, FileNotFoundError, OSError) as error:
-        # What the user can mend is a sentence, not a traceback.
-        logging.debug("traceback", exc_info=True)
-        print(f"curvpub: {error}\n(--verbosity=1 shows where)", file=sys.stderr)
-        sys.exit(2)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's own parser, but a misspelt or mistyped `--config` field is a sentence."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        print(f"curvpub: --config: {str(error).strip()}", file=sys.stderr)
-        sys.exit(2)
 
 
 def cli() -> None:

@@ -54,7 +54,7 @@ ARROWS = {
         "audit", "bilevel", "config", "data", "dp", "evaluate", "features", "publishers", "release",
         "runtime", "stages", "types", "workspace",
     },
-    "main": {"config", "pipeline"},
+    "main": {"config", "pipeline", "runtime"},
     "__init__": set(),
 }  # fmt: skip
 

@@ -1,10 +1,11 @@
 """`python -m curvpub.frontier --config=experiments/frontier/digits.py`: the whole comparison."""
 
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from curvpub.runtime.entry import mistakes_as_sentences, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of experiments/frontier/, with an argument after a colon."
@@ -22,28 +23,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("--config is missing; try --config=experiments/frontier/digits.py")
-    try:
+    with mistakes_as_sentences():
         config = settings.from_frontier_dict(_CONFIG.value)
         workdir = pathlib.Path(_WORKDIR.value or f"runs/frontier-{config.shared.name}")
         if _PLAN.value:
             print(running.describe_plan(config, workdir))
             return
         path = running.run_frontier(config, workdir, only=_ONLY.value)
-    except (ValueError, FloatingPointError, FileNotFoundError, OSError) as error:
-        # What the user can mend is a sentence, not a traceback.
-        logging.debug("traceback", exc_info=True)
-        print(f"curvpub: {error}\n(--verbosity=1 shows where)", file=sys.stderr)
-        sys.exit(2)
     print(running.where_things_are(path))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's own parser, but a misspelt or mistyped `--config` field is a sentence."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        print(f"curvpub: --config: {str(error).strip()}", file=sys.stderr)
-        sys.exit(2)
 
 
 def cli() -> None:
