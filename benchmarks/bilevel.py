@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.geometry import Method, compare
+from benchmarks.geometry import Method, compare, described
 from curvpub import bilevel, joint, rvae
 from curvpub.config import Config, LowerConfig, ModelConfig, TrainConfig
 from curvpub.publishers import make_publisher
@@ -201,15 +200,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
-    result = {
-        "machine": options.machine,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "dtype": "float32",
-        "rows": [],
-    }
+    result = described(options.machine)
     name = f"bilevel-{options.machine}{'-quick' if options.quick else ''}.json"
     out = options.out or pathlib.Path(__file__).parent / "results" / name
     for case in cases(options.quick):

@@ -292,6 +292,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def described(machine: str) -> dict[str, Any]:
+    """A result file without its rows."""
+    return {
+        "machine": machine,
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "dtype": "float32",
+        "rows": [],
+    }
+
+
 def main() -> None:
     """Runs the comparisons, or prints the table of a result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -304,15 +317,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())))
         return
-    result = {
-        "machine": options.machine,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "dtype": "float32",
-        "rows": [],
-    }
+    result = described(options.machine)
     name = f"geometry-{options.machine}{'-quick' if options.quick else ''}.json"
     out = options.out or pathlib.Path(__file__).parent / "results" / name
     if options.only:  # each row is a run of its own: both methods alternate inside it

@@ -147,6 +147,12 @@ class Config:
     audit: AuditConfig = AuditConfig()
 
 
+PUBLISHED_IMAGES: dict[str, Any] = {
+    "copies": 4.0, "oversample": 1, "label_spread": 0.6, "warp": 0.5, "elastic": 0.6,
+}  # fmt: skip
+"""The section `publish` of data sets of images, which can be deformed as tables cannot."""
+
+
 def config_dict(**values: Any) -> ml_collections.ConfigDict:
     """All settings with their defaults, as the locked `ConfigDict` that flags can override.
 

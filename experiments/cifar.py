@@ -8,7 +8,7 @@ records (2,000 are published) and uses multilayer perceptrons: inside a scan, as
 trained, convolutions are far too slow on a CPU. Needs the prepared data set in `TFDS_DATA_DIR`.
 """
 
-from curvpub.config import config_dict
+from curvpub.config import PUBLISHED_IMAGES, config_dict
 
 
 def get_config(size: str = "full"):
@@ -26,13 +26,7 @@ def get_config(size: str = "full"):
             "channels": 128,
             "kl_weight": 4.0,
         },
-        publish={
-            "copies": 4.0,
-            "oversample": 1,
-            "warp": 0.5,
-            "elastic": 0.6,
-            "label_spread": 0.6,
-        },
+        publish=PUBLISHED_IMAGES,
         train={"steps": 30_000, "batch_size": 256, "learning_rate": 1e-3},
         audit={
             "classifier": "conv",

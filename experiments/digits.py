@@ -5,7 +5,7 @@
 Two CPU cores: under 5 minutes. The argument `tiny` (`digits.py:tiny`) is for a quick look.
 """
 
-from curvpub.config import config_dict
+from curvpub.config import PUBLISHED_IMAGES, config_dict
 
 
 def get_config(size: str = "full"):
@@ -16,13 +16,7 @@ def get_config(size: str = "full"):
         secret=0,  # public data: reproducible from the seed
         data={"source": "digits", "test_is_public": True, "duplicates": "drop"},
         model={"latent_dim": 12, "label_scale": 4.0, "kl_weight": 4.0},
-        publish={
-            "copies": 4.0,
-            "oversample": 1,
-            "warp": 0.75,
-            "elastic": 0.9,
-            "label_spread": 0.6,
-        },
+        publish=PUBLISHED_IMAGES | {"warp": 0.75, "elastic": 0.9},
         train={"steps": 800, "batch_size": 128},
         audit={"shadows": 16, "steps": 500},
     )

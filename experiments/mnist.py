@@ -8,7 +8,7 @@ full run publishes 30,000 records with convolutional networks. Needs the prepare
 `TFDS_DATA_DIR`.
 """
 
-from curvpub.config import config_dict
+from curvpub.config import PUBLISHED_IMAGES, config_dict
 
 
 def get_config(size: str = "full"):
@@ -25,13 +25,7 @@ def get_config(size: str = "full"):
             "disc_hidden": (512,),
             "kl_weight": 4.0,
         },
-        publish={
-            "copies": 4.0,
-            "oversample": 1,
-            "warp": 0.5,
-            "elastic": 0.6,
-            "label_spread": 0.6,
-        },
+        publish=PUBLISHED_IMAGES,
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},
     )

@@ -9,7 +9,7 @@ Test records count as private here and do not appear in the public report, and p
 randomness is drawn in secret. A pool of at least 2,000 records is advisable.
 """
 
-from curvpub.config import config_dict
+from curvpub.config import PUBLISHED_IMAGES, config_dict
 
 
 def get_config(kind: str = "npz"):
@@ -18,8 +18,7 @@ def get_config(kind: str = "npz"):
     config = config_dict(name="own", data={"source": kind})
     if kind == "images":
         config.model.kl_weight = 4.0
-        config.publish.update({"copies": 4.0, "oversample": 1, "label_spread": 0.6})
-        config.publish.update({"warp": 0.5, "elastic": 0.6})
+        config.publish.update(PUBLISHED_IMAGES)
     if kind == "csv":
         config.model.update({"latent_dim": 16, "label_scale": 3.0, "x_sigma": 0.3})
     return config
