@@ -65,7 +65,7 @@ class LowerConfig:
     trust_radius: float = 1.5  # longest perturbation, in units of the prior
     temperature: float = 0.0  # Langevin noise shaped by the metric
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue
-    batch_fraction: float = 0.25  # share of each batch whose perturbation moves
+    batch_fraction: float = 0.125  # share of each batch whose perturbation moves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def attack_call(attacker: Attacker, *, shadows_per_call: int) -> Callable[..., d
 
     def attack(keys: Array, releases: Release, world: World) -> dict[str, Array]:
         one = lambda k, r: _attack(attacker, k, r, world)
-        return _over_shadows(one, (keys, releases), shadows_per_call)
+        return over_shadows(one, (keys, releases), shadows_per_call)
 
     return jax.jit(attack)
 
@@ -118,7 +118,7 @@ def play(
 
     def publish(keys: Array, members: Array, world: World) -> Release:
         one = lambda k, m: _publish(publisher, k, m, world)
-        return _over_shadows(one, (keys, members), shadows_per_call)
+        return over_shadows(one, (keys, members), shadows_per_call)
 
     def shadows() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         groups = [todo[i : i + shadows_per_call] for i in range(0, len(todo), shadows_per_call)]
@@ -181,7 +181,7 @@ def _attack(attacker: Attacker, key: Array, release: Release, world: World) -> d
     return attacker.observe(key_attack, release, world)
 
 
-def _over_shadows(one: Callable[..., Any], args: tuple[Any, ...], count: int) -> Any:
+def over_shadows(one: Callable[..., Any], args: tuple[Any, ...], count: int) -> Any:
     """`one` for each row of its arguments."""
     if count == 1:  # vmapping weights of convolutions is slow on CPU
         rows = jax.tree.map(lambda a: a[0], args)

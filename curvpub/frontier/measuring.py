@@ -8,7 +8,8 @@ import numpy as np
 from curvpub.frontier import points, results, store
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.games import Game
-from curvpub.frontier.play import Play, Player, load_signals
+from curvpub.frontier.planning import Play
+from curvpub.frontier.play import Player, load_signals
 from curvpub.frontier.quality import Judge, mean_quality
 from curvpub.frontier.registry import Publishing
 from curvpub.runtime import files

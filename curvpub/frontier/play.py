@@ -2,9 +2,6 @@
 
 import collections
 import concurrent.futures
-import dataclasses
-import pathlib
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,113 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from curvpub.audit.game import may_wait
-from curvpub.frontier import models, registry, store
-from curvpub.frontier.fingerprint import code_digest
+from curvpub.frontier import registry, store
 from curvpub.frontier.games import Game
-from curvpub.frontier.settings import Entry, FrontierConfig, Point
+from curvpub.frontier.planning import Play
+from curvpub.frontier.programs import Programs
 from curvpub.runtime import files
 from curvpub.types import Records, Release
 
 Advance = Callable[[], Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Play:
-    """One point of the frontier, ready to be played.
-
-    Attributes:
-      entry: what it is a point of.
-      point: its strength and settings.
-      built: publisher or model; the same object for all strengths that it takes as data.
-      training: private folder of the trained states; None where nothing is trained.
-      folder: private folder of the point's signals.
-    """
-
-    entry: Entry
-    point: Point
-    built: registry.Publishing | registry.Modelling
-    training: pathlib.Path | None
-    folder: pathlib.Path
-
-    @property
-    def strength(self) -> jax.Array:
-        """As data."""
-        return jnp.asarray(self.point.amount, jnp.float32)
-
-
-def plan(game: Game) -> list[Play]:
-    """All points of a game, each built and traced, so that errors come before any work.
-
-    Raises:
-      ValueError: an entry's settings do not suit the publisher or the data.
-    """
-    found = []
-    for entry in game.config.entries:
-        kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
-        known: dict[Any, Any] = {}
-        for point in entry.points:
-            asked = _asked(game, entry, point, None if kind.traced else point.amount)
-            again = (asked.config, asked.strength)
-            if again not in known:
-                known[again] = registry.build(entry.kind, asked)
-                _check(game, entry, point, known[again])
-            found.append(_play(game, entry, point, known[again]))
-    return found
-
-
-def _asked(game: Game, entry: Entry, point: Point, strength: float | None) -> registry.Asked:
-    base: FrontierConfig = game.config
-    trained = dataclasses.replace(point.config, publish=base.base.publish)
-    schema = game.dataset.schema
-    return registry.Asked(schema, point.config, trained, dict(entry.options), strength)
-
-
-def _check(game: Game, entry: Entry, point: Point, built: Any) -> None:
-    like = jax.eval_shape(lambda: game.members(0))
-    try:
-        if isinstance(built, registry.Publishing):
-            registry.check_traceable(built, like)
-        else:
-            strength = jax.ShapeDtypeStruct((), jnp.float32)
-            asked = lambda k, r, s: built.fit(k, r, s)(r.x)
-            jax.eval_shape(asked, jax.eval_shape(lambda: jax.random.key(0)), like, strength)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"entries.{entry.name} at {point.strength:g}: {error}") from error
-
-
-def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
-    training = None
-    trained: Any = None
-    if isinstance(built, registry.Publishing) and built.train is not None:
-        trained = (game.digest, built.training, code_digest(*built.train_modules))
-        training = game.folder / f"train-{store.fingerprint(trained)}"
-    settings = [dataclasses.asdict(getattr(point.config, s)) for s in _SECTIONS]
-    kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
-    code = (code_digest(*built.modules), kind.source)
-    name = store.fingerprint(
-        game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
-        game.opponent(point.config).digest,
-    )  # fmt: skip
-    return Play(
-        entry=entry,
-        point=point,
-        built=built,
-        training=training,
-        folder=game.folder / f"play-{name}",
-    )
-
-
-_SECTIONS = ("model", "lower", "train", "publish")
-
-
 class Player:
-    """Plays points, compiling each program once."""
+    """Plays points, several shadows in a call."""
 
     def __init__(self, game: Game):
         self._game = game
-        self._programs: dict[Any, Any] = {}
-        self._lock = threading.Lock()
+        self._programs = Programs(game)
 
     def work(self, plays: list[Play]) -> int:
         """How many trainings and shadows are missing."""
@@ -127,34 +33,41 @@ class Player:
         todo = sum(len(store.missing_shadows(f, self._game.shadows)) for f in folders)
         return todo + sum(len(store.missing_shadows(p.folder, self._game.shadows)) for p in plays)
 
+    def prepare(self, plays: list[Play]) -> None:
+        """Compiles ahead what the missing shadows of points need, where that is worth it."""
+        missing = lambda p: store.missing_shadows(p.folder, self._game.shadows)
+        self._programs.prepare([p for p in plays if missing(p)])
+
     def play(self, play: Play, advance: Advance) -> None:
         """Plays the shadows of a point that are missing.
+
+        Args:
+          play: the point.
+          advance: called after each shadow, and each training that the point is the first to need.
 
         Raises:
           FloatingPointError: a signal is not finite.
         """
-        todo = store.missing_shadows(play.folder, self._game.shadows)
+        groups = self._groups(play.folder)
         files.private_folder(play.folder)
-        if not todo:
+        if not groups:
             return
         self._train(play, advance)
-        if isinstance(play.built, registry.Modelling):
-            for shadow in todo:
-                self._write(play, shadow, lambda k=shadow: self._model(play, k))
+        at_once, find = 1, self._model
+        if isinstance(play.built, registry.Publishing):
+            find = self._attack
+            if self._programs.may_overlap(play):
+                at_once = self._game.config.base.audit.calls_at_once
+        one = lambda group: self._write(play, group, find)
+        for group in _side_by_side(one, groups, at_once):
+            for _ in group:
                 advance()
-            return
-        self._write(play, todo[0], lambda: self._attack(play, todo[0]))  # compiles
-        advance()
-        at_once = self._game.config.base.audit.calls_at_once if self._free(play) else 1
-        one = lambda k: self._write(play, k, lambda: self._attack(play, k))
-        for _ in _side_by_side(one, todo[1:], at_once):
-            advance()
 
     def release(self, play: Play, shadow: int) -> Release:
         """The release of one shadow, on the host; the same whenever it is asked for."""
         assert isinstance(play.built, registry.Publishing)
         self._train(play, lambda: None)
-        return jax.tree.map(np.asarray, self._release(play, shadow))
+        return jax.tree.map(lambda a: np.asarray(a[0]), self._release(play, [shadow]))
 
     def published(self, play: Play) -> int:
         """How many records a release of the point has."""
@@ -162,79 +75,73 @@ class Player:
         like = jax.eval_shape(lambda: self._game.members(0))
         return registry.check_traceable(play.built, like).shape[0]
 
+    def _groups(self, folder: Any) -> list[list[int]]:
+        todo, size = store.missing_shadows(folder, self._game.shadows), self._programs.group
+        return [todo[i : i + size] for i in range(0, len(todo), size)]
+
+    def _rows(self, purpose: str, group: list[int]) -> tuple[jax.Array, Records]:
+        """Keys and members of a group of shadows."""
+        padded = self._padded(group)
+        keys = jnp.stack([self._game.key(purpose, k) for k in padded])
+        records = _stack([self._game.members(k) for k in padded])
+        return self._programs.place((keys, records))
+
+    def _padded(self, group: list[int]) -> list[int]:
+        # A last call repeats a shadow rather than compile for another size.
+        return group + [group[-1]] * (self._programs.group - len(group))
+
     def _train(self, play: Play, advance: Advance) -> None:
         if play.training is None:
             return
-        assert isinstance(play.built, registry.Publishing)
-        assert play.built.train is not None
         files.private_folder(play.training)
-        for shadow in store.missing_shadows(play.training, self._game.shadows):
-            key, records = self._game.key("train", shadow), self._game.members(shadow)
-            run, began = self._compiled(play.training, play.built.train, key, records), _now()
-            state = jax.block_until_ready(run(key, records))
-            store.save_state(store.shadow_file(play.training, shadow), state, _now() - began)
-            advance()
+        for group in self._groups(play.training):
+            run, args, began = self._programs.train(play), self._rows("train", group), _now()
+            states = jax.block_until_ready(run(*args))
+            seconds = (_now() - began) / len(group)
+            for row, shadow in enumerate(group):
+                state = jax.tree.map(lambda a, row=row: a[row], states)
+                store.save_state(store.shadow_file(play.training, shadow), state, seconds)
+                advance()
 
-    def _release(self, play: Play, shadow: int) -> Release:
-        built: Any = play.built
-        game = self._game
-        key, records = game.key("release", shadow), game.members(shadow)
-        state = None
+    def _release(self, play: Play, group: list[int]) -> Release:
+        keys, records = self._rows("release", group)
+        states = None
         if play.training is not None:
-            like = jax.eval_shape(built.train, game.key("train", 0), records)
-            state = store.load_state(store.shadow_file(play.training, shadow), like)
-        args = (key, state, records, play.strength)
-        return self._compiled(("release", id(built)), built.release, *args)(*args)
+            one = lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype)
+            like = jax.tree.map(one, self._programs.states(play))
+            paths = [store.shadow_file(play.training, k) for k in self._padded(group)]
+            states = self._programs.place(_stack([store.load_state(p, like) for p in paths]))
+        return self._programs.release(play)(keys, states, records, play.strength)
 
-    def _attack(self, play: Play, shadow: int) -> dict[str, np.ndarray]:
-        release, key = self._release(play, shadow), self._game.key("attack", shadow)
-        opponent = self._game.opponent(play.point.config)
-        args = (key, release, opponent.world)
-        name = ("attack", opponent.digest, _shape(release))
-        run = self._compiled(name, opponent.attacker.observe, *args)
-        return {k: np.asarray(v) for k, v in run(*args).items()}
+    def _attack(self, play: Play, group: list[int]) -> dict[str, Any]:
+        keys, _ = self._rows("attack", group)
+        releases = self._programs.place(self._release(play, group))
+        return self._programs.attack(play)(keys, releases, self._programs.world(play))
 
-    def _model(self, play: Play, shadow: int) -> dict[str, np.ndarray]:
-        built: Any = play.built
-        game = self._game
-        schema = game.dataset.schema
-        test = Records(x=jnp.asarray(game.dataset.test.x), y=jnp.asarray(game.dataset.test.y))
+    def _model(self, play: Play, group: list[int]) -> dict[str, Any]:
+        keys, records = self._rows("model", group)
+        programs = self._programs
+        return programs.model(play)(
+            keys, records, play.strength, programs.world(play), programs.test
+        )
 
-        def observe(key: Any, records: Records, strength: Any, world: Any, test: Records) -> Any:
-            key_fit, key_ask = jax.random.split(key)
-            log_probs = built.fit(key_fit, records, strength)
-            return models.observe_model(key_ask, schema, log_probs, world, test)
-
-        world = game.opponent(play.point.config).world
-        args = (game.key("model", shadow), game.members(shadow), play.strength, world, test)
-        run = self._compiled(("model", id(built)), observe, *args)
-        return {k: np.asarray(v) for k, v in run(*args).items()}
-
-    def _write(self, play: Play, shadow: int, find: Callable[[], dict[str, np.ndarray]]) -> None:
+    def _write(
+        self, play: Play, group: list[int], find: Callable[[Play, list[int]], dict[str, Any]]
+    ) -> list[int]:
+        """Finds the signals of a group of shadows and writes them."""
         began = _now()
-        signals = find()
+        signals = {k: np.asarray(v) for k, v in find(play, group).items()}
         broken = [k for k, v in signals.items() if not np.isfinite(v).all()]
         if broken:
             raise FloatingPointError(
                 f"entries.{play.entry.name} at {play.point.strength:g}: the signal {broken[0]!r} "
                 "is not finite; lower train.learning_rate or audit.learning_rate"
             )
-        seconds = np.asarray(_now() - began)
-        files.write_arrays(
-            store.shadow_file(play.folder, shadow), signals | {store.SECONDS: seconds}
-        )
-
-    def _compiled(self, name: Any, fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-        with self._lock:
-            if name not in self._programs:
-                self._programs[name] = jax.jit(fun).lower(*args).compile()
-            return self._programs[name]
-
-    def _free(self, play: Play) -> bool:
-        """Whether a point's programs may run side by side (see `audit.game.may_wait`)."""
-        mine = [v for k, v in self._programs.items() if k == ("release", id(play.built))]
-        attacks = [v for k, v in self._programs.items() if isinstance(k, tuple) and "attack" in k]
-        return not any(may_wait(run) for run in mine + attacks)
+        seconds = np.asarray((_now() - began) / len(group))
+        for row, shadow in enumerate(group):
+            own = {k: v[row] for k, v in signals.items()} | {store.SECONDS: seconds}
+            files.write_arrays(store.shadow_file(play.folder, shadow), own)
+        return group
 
 
 def load_signals(play: Play, shadows: int) -> dict[str, np.ndarray]:
@@ -254,11 +161,14 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _shape(release: Release) -> tuple[Any, ...]:
-    return tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(release))
+def _stack(trees: list[Any]) -> Any:
+    """Trees of one structure with a first axis."""
+    if len(trees) == 1:
+        return jax.tree.map(lambda a: a[None], trees[0])
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _side_by_side(fun: Callable[[int], Any], items: Iterable[int], at_once: int) -> Iterable[Any]:
+def _side_by_side(fun: Callable[[Any], Any], items: Iterable[Any], at_once: int) -> Iterable[Any]:
     """Calls a function on each item, up to `at_once` at a time, and yields as they are done."""
     if at_once == 1:
         for item in items:

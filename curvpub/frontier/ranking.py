@@ -10,7 +10,8 @@ from curvpub.audit.statistics import resolvable
 from curvpub.frontier import comparing
 from curvpub.frontier.games import Game
 from curvpub.frontier.measuring import common
-from curvpub.frontier.play import Play, load_signals
+from curvpub.frontier.planning import Play
+from curvpub.frontier.play import load_signals
 
 
 def exposures(game: Game) -> list[comparing.Figure]:

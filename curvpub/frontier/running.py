@@ -10,7 +10,8 @@ from absl import logging
 from curvpub import workspace
 from curvpub.frontier import comparing, measuring, pictures, ranking, results, store, tables
 from curvpub.frontier.games import Game, open_game
-from curvpub.frontier.play import Play, Player, plan
+from curvpub.frontier.planning import Play, plan
+from curvpub.frontier.play import Player
 from curvpub.frontier.quality import Judge
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.runtime import files, progress
@@ -78,6 +79,7 @@ def _run_game(
     # The raw data's game first: others are compared with it record by record.
     plays = sorted(plays, key=lambda p: p.entry.kind != "raw")
     todo = [p for p in plays if p.entry.name in chosen]
+    player.prepare(todo)
     rows: list[Row] = []
     done: list[Play] = []
     measured: list[comparing.Measured] = []

@@ -191,12 +191,15 @@ def load_scores(run: Run, raw: Observed, info: Mapping[str, np.ndarray]) -> dict
     return free_scores.load(run, audit_folder(run), raw.target, info)
 
 
-def shadows_per_call(run: Run) -> int:
-    """Shadows vmapped into one call: a multiple of the devices."""
-    asked = run.config.audit.shadows_per_call
+def shadows_per_call(asked: int, devices: int) -> int:
+    """Shadows vmapped into one call: `audit.shadows_per_call`, as a multiple of the devices."""
     if not asked:
         asked = 1 if jax.default_backend() == "cpu" else 8
-    return -(-asked // run.mesh.size) * run.mesh.size
+    return -(-asked // devices) * devices
+
+
+def _group(run: Run) -> int:
+    return shadows_per_call(run.config.audit.shadows_per_call, run.mesh.size)
 
 
 class Programs:
@@ -204,7 +207,7 @@ class Programs:
 
     def __init__(self, run: Run):
         self.attacker = make_attacker(run)
-        self.attack = game.attack_call(self.attacker, shadows_per_call=shadows_per_call(run))
+        self.attack = game.attack_call(self.attacker, shadows_per_call=_group(run))
         self._run = run
         self._known: dict[Any, Any] = {}
 
@@ -237,7 +240,7 @@ def play_shadows(
     def compile_call(fun, *args):
         return programs.compiled(fun, *args, title=f"audit: {name} shadow: {fun.__name__}")
 
-    group = shadows_per_call(run)
+    group = _group(run)
     with progress.bar(count, f"audit {name}", initial=len(done), unit="shadow") as bar:
         for shadow, signals in game.play(
             publisher,
@@ -271,7 +274,7 @@ def _attack_target(
     path = folder / "target.npz"
     if files.read_arrays(path) is not None:
         return
-    group = shadows_per_call(run)
+    group = _group(run)
     # A call of several releases attacks this one several times, rather than compile for one.
     rows = jax.tree.map(
         lambda a: jnp.broadcast_to(jnp.asarray(a)[None], (group, *a.shape)),

@@ -1,0 +1,102 @@
+"""The points of a frontier, each built, traced and given its place in the cache."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from curvpub.frontier import registry, store
+from curvpub.frontier.fingerprint import code_digest
+from curvpub.frontier.games import Game
+from curvpub.frontier.settings import Entry, FrontierConfig, Point
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Play:
+    """One point of the frontier, ready to be played.
+
+    Attributes:
+      entry: what it is a point of.
+      point: its strength and settings.
+      built: publisher or model; the same object for all strengths that it takes as data.
+      training: private folder of the trained states; None where nothing is trained.
+      folder: private folder of the point's signals.
+    """
+
+    entry: Entry
+    point: Point
+    built: registry.Publishing | registry.Modelling
+    training: pathlib.Path | None
+    folder: pathlib.Path
+
+    @property
+    def strength(self) -> jax.Array:
+        """As data."""
+        return jnp.asarray(self.point.amount, jnp.float32)
+
+
+def plan(game: Game) -> list[Play]:
+    """All points of a game, each built and traced, so that errors come before any work.
+
+    Raises:
+      ValueError: an entry's settings do not suit the publisher or the data.
+    """
+    found = []
+    for entry in game.config.entries:
+        kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
+        known: dict[Any, Any] = {}
+        for point in entry.points:
+            asked = _asked(game, entry, point, None if kind.traced else point.amount)
+            again = (asked.config, asked.strength)
+            if again not in known:
+                known[again] = registry.build(entry.kind, asked)
+                _check(game, entry, point, known[again])
+            found.append(_play(game, entry, point, known[again]))
+    return found
+
+
+def _asked(game: Game, entry: Entry, point: Point, strength: float | None) -> registry.Asked:
+    base: FrontierConfig = game.config
+    trained = dataclasses.replace(point.config, publish=base.base.publish)
+    schema = game.dataset.schema
+    return registry.Asked(schema, point.config, trained, dict(entry.options), strength)
+
+
+def _check(game: Game, entry: Entry, point: Point, built: Any) -> None:
+    like = jax.eval_shape(lambda: game.members(0))
+    try:
+        if isinstance(built, registry.Publishing):
+            registry.check_traceable(built, like)
+        else:
+            strength = jax.ShapeDtypeStruct((), jnp.float32)
+            asked = lambda k, r, s: built.fit(k, r, s)(r.x)
+            jax.eval_shape(asked, jax.eval_shape(lambda: jax.random.key(0)), like, strength)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"entries.{entry.name} at {point.strength:g}: {error}") from error
+
+
+def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
+    training = None
+    trained: Any = None
+    if isinstance(built, registry.Publishing) and built.train is not None:
+        trained = (game.digest, built.training, code_digest(*built.train_modules))
+        training = game.folder / f"train-{store.fingerprint(trained)}"
+    settings = [dataclasses.asdict(getattr(point.config, s)) for s in _SECTIONS]
+    kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
+    code = (code_digest(*built.modules), kind.source)
+    name = store.fingerprint(
+        game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
+        game.opponent(point.config).digest,
+    )  # fmt: skip
+    return Play(
+        entry=entry,
+        point=point,
+        built=built,
+        training=training,
+        folder=game.folder / f"play-{name}",
+    )
+
+
+_SECTIONS = ("model", "lower", "train", "publish")
