@@ -144,19 +144,6 @@ class Player:
         return group
 
 
-def load_signals(play: Play, shadows: int) -> dict[str, np.ndarray]:
-    """The signals of all shadows of a point, stacked, `[K, ...]`.
-
-    Raises:
-      ValueError: some are missing.
-    """
-    found = [files.read_arrays(store.shadow_file(play.folder, k)) for k in range(shadows)]
-    done = [f for f in found if f is not None]
-    if len(done) < shadows:
-        raise ValueError(f"entries.{play.entry.name}: {shadows - len(done)} shadows are missing")
-    return {k: np.stack([s[k] for s in done]) for k in done[0]}
-
-
 def _now() -> float:
     return time.perf_counter()
 

@@ -11,7 +11,7 @@ from curvpub.frontier import comparing
 from curvpub.frontier.games import Game
 from curvpub.frontier.measuring import common
 from curvpub.frontier.planning import Play
-from curvpub.frontier.play import load_signals
+from curvpub.frontier.store import load_signals
 
 
 def exposures(game: Game) -> list[comparing.Figure]:
@@ -81,4 +81,4 @@ def paired(game: Game, plays: list[Play], rows: list[dict[str, Any]]) -> list[di
 def _scores(game: Game, play: Play, row: dict[str, Any]) -> np.ndarray:
     name = row["worst"]["auc"]["attack"]
     attack = next(a for a in REGISTRY if a.name == name)
-    return attack.score(load_signals(play, game.shadows), game.member)
+    return attack.score(load_signals(play.folder, game.shadows), game.member)

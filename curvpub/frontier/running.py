@@ -8,7 +8,16 @@ from typing import Any
 from absl import logging
 
 from curvpub import workspace
-from curvpub.frontier import comparing, measuring, pictures, ranking, results, store, tables
+from curvpub.frontier import (
+    comparing,
+    measuring,
+    pictures,
+    ranking,
+    results,
+    store,
+    summaries,
+    tables,
+)
 from curvpub.frontier.games import Game, open_game
 from curvpub.frontier.planning import Play, plan
 from curvpub.frontier.play import Player
@@ -75,37 +84,79 @@ def _run_game(
     game: Game, plays: list[Play], chosen: list[str], keep: Callable[[list[Row]], None]
 ) -> list[Row]:
     """Plays and measures one seed's points; `keep` gets all lines so far, as they come."""
-    player, judge = Player(game), Judge(game)
+    player = Player(game)
     # The raw data's game first: others are compared with it record by record.
     plays = sorted(plays, key=lambda p: p.entry.kind != "raw")
     todo = [p for p in plays if p.entry.name in chosen]
     player.prepare(todo)
-    rows: list[Row] = []
-    done: list[Play] = []
-    measured: list[comparing.Measured] = []
-    with progress.bar(player.work(todo), f"frontier {game.seed}", unit="shadow") as bar:
+    with (
+        summaries.Summaries(game) as summary,
+        progress.bar(player.work(todo), f"frontier {game.seed}", unit="shadow") as bar,
+    ):
+        measurer = _Measurer(game, player, summary, keep)
         for play in plays:
             if play in todo:
                 player.play(play, bar.update)
-            elif not _complete(game, play):
-                continue
-            done.append(play)
-            raw = done[0] if done[0].entry.kind == "raw" else None
-            row, pairs = measuring.measure_point(game, play, raw, player, judge)
-            rows.append(row)
-            measured.append(
-                comparing.Measured(
-                    entry=play.entry.name,
-                    role=play.entry.role,
-                    strength=play.point.strength,
-                    pairs=pairs,
-                )
-            )
-            keep(rows)
+            if _complete(game, play):
+                measurer.add(play)
+        measurer.finish()
+    rows, done, measured = measurer.rows, measurer.done, measurer.measured
     ranking.mark(game, rows, measured)
-    reference = {"record": "reference", **measuring.common(game), "quality": judge.reference()}
+    reference = {
+        "record": "reference",
+        **measuring.common(game),
+        "quality": measurer.judge.reference(),
+    }
     compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
     return [*rows, *compared, reference]
+
+
+class _Measurer:
+    """Measures points in their order, each as soon as its summary is there."""
+
+    def __init__(
+        self,
+        game: Game,
+        player: Player,
+        summary: summaries.Summaries,
+        keep: Callable[[list[Row]], None],
+    ):
+        self.judge, self.rows = Judge(game), list[Row]()
+        self.done, self.measured = list[Play](), list[comparing.Measured]()
+        self._game, self._player, self._summary, self._keep = game, player, summary, keep
+
+    def add(self, play: Play) -> None:
+        """Starts on a point that has been played, and measures those that are ready."""
+        self.done.append(play)
+        self._summary.ask(play, self._raw)
+        while len(self.rows) < len(self.done):
+            if not self._summary.ready(self.done[len(self.rows)], self._raw):
+                break
+            self._measure()
+
+    def finish(self) -> None:
+        """Measures the rest."""
+        while len(self.rows) < len(self.done):
+            self._measure()
+
+    @property
+    def _raw(self) -> Play | None:
+        return self.done[0] if self.done[0].entry.kind == "raw" else None
+
+    def _measure(self) -> None:
+        play = self.done[len(self.rows)]
+        figures, pairs = self._summary.figures(play, self._raw)
+        row = measuring.measure_point(self._game, play, figures, self._player, self.judge)
+        self.rows.append(row)
+        self.measured.append(
+            comparing.Measured(
+                entry=play.entry.name,
+                role=play.entry.role,
+                strength=play.point.strength,
+                pairs=pairs,
+            )
+        )
+        self._keep(self.rows)
 
 
 def _complete(game: Game, play: Play) -> bool:

@@ -28,6 +28,19 @@ def missing_shadows(folder: pathlib.Path, count: int) -> list[int]:
     return [k for k in range(count) if files.read_arrays(shadow_file(folder, k)) is None]
 
 
+def load_signals(folder: pathlib.Path, shadows: int) -> dict[str, np.ndarray]:
+    """The signals of all shadows of a point, stacked, `[K, ...]`.
+
+    Raises:
+      ValueError: some are missing.
+    """
+    found = [files.read_arrays(shadow_file(folder, k)) for k in range(shadows)]
+    done = [f for f in found if f is not None]
+    if len(done) < shadows:
+        raise ValueError(f"{folder.name}: {shadows - len(done)} of {shadows} shadows are missing")
+    return {k: np.stack([s[k] for s in done]) for k in done[0] if k != SECONDS}
+
+
 SECONDS = "seconds"
 """The array that says how long a shadow took."""
 
