@@ -254,7 +254,8 @@ def _budget(asked: Asked) -> dp.Budget:
     )
 
 
-def _model_options(asked: Asked) -> dict[str, Any]:
+def _options(asked: Asked) -> dict[str, Any]:
+    """Options that are not the budget's."""
     return {k: v for k, v in asked.options.items() if k not in ("delta", "bounds")}
 
 
@@ -277,16 +278,28 @@ PUBLISHERS: dict[str, Kind] = {
     "geodesic": with_generator(GeodesicStepPublisher),
     "method": Kind(_method),
     # Strength is epsilon; the extra `dp` is needed.
-    "dp_merf": in_one_part(lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a))),
+    "dp_merf": in_one_part(
+        lambda a: DPMerfPublisher(
+            schema=a.schema,
+            budget=_budget(a),
+            **({"copies": a.config.publish.copies} | _options(a)),
+        )
+    ),
     "dp_vae": in_two_parts(
-        lambda a: DPVaePublisher(schema=a.schema, problem=_as_decoded(a), budget=_budget(a))
+        lambda a: DPVaePublisher(
+            schema=a.schema, problem=_as_decoded(a), budget=_budget(a), **_options(a)
+        )
     ),
     "dp_vaegan": in_two_parts(
-        lambda a: DPVaeGanPublisher(schema=a.schema, problem=_as_decoded(a), budget=_budget(a))
+        lambda a: DPVaeGanPublisher(
+            schema=a.schema, problem=_as_decoded(a), budget=_budget(a), **_options(a)
+        )
     ),
     "formal": in_two_parts(
         lambda a: DPCurvaturePublisher(
-            base=DPVaePublisher(schema=a.schema, problem=a.problem, budget=_budget(a))
+            base=DPVaePublisher(
+                schema=a.schema, problem=a.problem, budget=_budget(a), **_options(a)
+            )
         ),
         trainer=lambda publisher: publisher.base,
     ),
@@ -298,14 +311,14 @@ MODELS: dict[str, Kind] = {
     "dp_sgd": asked_model(
         lambda a: dp.ClippedClassifier(
             schema=a.schema, budget=_budget(a), kind=a.config.audit.classifier,
-            hidden=a.config.audit.hidden, channels=a.config.audit.channels, **_model_options(a),
+            hidden=a.config.audit.hidden, channels=a.config.audit.channels, **_options(a),
         )
     ),
     # Strength is the number of steps.
     "clipped": asked_model(
         lambda a: dp.ClippedClassifier(
             schema=a.schema, kind=a.config.audit.classifier, hidden=a.config.audit.hidden,
-            channels=a.config.audit.channels, steps=round(a.strength or 1), **_model_options(a),
+            channels=a.config.audit.channels, steps=round(a.strength or 1), **_options(a),
         )
     ),
 }  # fmt: skip

@@ -43,15 +43,6 @@ PUBLISHERS = {
 }  # fmt: skip
 """What the method is compared with."""
 
-FORMAL = {
-    "dp_merf": {"kind": "dp_merf", "strengths": (1, 3, 10), "effort": EFFORT},
-    "dp_vae": {"kind": "dp_vae", "strengths": (10,), "effort": EFFORT},
-    "formal": {"kind": "formal", "strengths": (10,), "effort": EFFORT},
-    "dp_sgd": {"kind": "dp_sgd", "strengths": (1, 3, 10), "effort": EFFORT},
-    "clipped": {"kind": "clipped", "strengths": (30, 100, 300), "effort": EFFORT},
-}
-"""With an epsilon (10 is the strength), or trained on the raw data; they need the extra `dp`."""
-
 TUNED = "variants as in docs/method-log.md, tried on digits and MNIST with the same shadows' design"
 
 
@@ -64,6 +55,26 @@ NO_CURVATURE = {
     "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
     "publish.drift_steps": 0,
 }  # fmt: skip
+EPSILONS = (1.0, 3.0, 10.0)
+GUIDED = {"publish.oversample": 2, "publish.drift_steps": 2, "publish.label_spread": 0.6}
+UNGUIDED = {"publish.oversample": 1, "publish.drift_steps": 0, "publish.label_spread": 0.0}
+FORMAL = {
+    "formal": {"kind": "formal", "changes": deformed(0.6, **GUIDED), "role": "method"},
+    "formal_unguided": {"kind": "formal", "changes": deformed(0.6, **UNGUIDED)},
+    "dp_vae": {"kind": "dp_vae"},
+    "dp_vaegan": {"kind": "dp_vaegan"},
+    "dp_merf": {"kind": "dp_merf"},
+    "dp_sgd": {"kind": "dp_sgd"},
+}
+FORMAL = {k: {"strengths": EPSILONS, "effort": EFFORT} | v for k, v in FORMAL.items()} | {
+    "clipped": {"kind": "clipped", "strengths": (30, 100, 300), "effort": EFFORT},
+}
+"""With an epsilon, their strength, or trained on the raw data; they need the extra `dp`.
+
+`formal`, `formal_unguided` and `dp_vae` publish from one trained generator: the first two differ by
+curvature's guidance alone, and the last has no deformation either.
+"""
+
 RHO = {"kind": "method", "strengths": (0.0, 0.5)}
 ALL, SELECT = {"publish.oversample": 1}, {"publish.oversample": 2}
 METHOD = {

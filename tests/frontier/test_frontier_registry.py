@@ -1,5 +1,6 @@
 """What the registry builds is the publisher itself; fingerprints follow the code."""
 
+import dataclasses
 import pathlib
 
 import jax
@@ -177,7 +178,8 @@ def test_every_experiment_is_well_formed():
     folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
     names = sorted(p.stem for p in folder.glob("*.py"))
     assert names == ["adult", "digits", "fashion_mnist", "mnist"]
-    for name, size in [*((n, ()) for n in names), ("digits", ("formal",))]:
+    formal = ("digits", "fashion_mnist", "mnist")
+    for name, size in [*((n, ()) for n in names), *((n, ("formal",)) for n in formal)]:
         config = settings.from_frontier_dict(
             runpy.run_path(str(folder / f"{name}.py"))["get_config"](*size)
         )
@@ -185,3 +187,34 @@ def test_every_experiment_is_well_formed():
         assert config.base.audit.adaptive_steps > 0
         assert all(e.effort for e in config.entries)
         assert {e.role for e in config.entries} == {"method", "competitor", "reference"}
+
+
+def test_formal_entries_differ_by_guidance_alone():
+    """One generator for each epsilon, and only curvature's part of `publish` differs."""
+    import runpy
+
+    folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
+    for name in ("digits", "mnist"):
+        raw = runpy.run_path(str(folder / f"{name}.py"))["get_config"]("formal")
+        config = settings.from_frontier_dict(raw)
+        entries = {e.name: e for e in config.entries}
+        made = {k: entries[k].points for k in ("formal", "formal_unguided", "dp_vae")}
+        assert [p.strength for p in made["formal"]] == [1.0, 3.0, 10.0]
+        for guided, plain, vae in zip(*made.values(), strict=True):
+            training = []
+            for kind, point in (("formal", guided), ("formal", plain), ("dp_vae", vae)):
+                trained = dataclasses.replace(point.config, publish=config.base.publish)
+                told = registry.Asked(SCHEMA, point.config, trained, {}, point.amount)
+                built = registry.build(kind, told)
+                training.append((built.training, built.train_modules))
+            assert training[0] == training[1] == training[2]
+            differing = {
+                field.name
+                for field in dataclasses.fields(guided.config.publish)
+                if getattr(guided.config.publish, field.name)
+                != getattr(plain.config.publish, field.name)
+            }
+            assert differing == {"oversample", "drift_steps", "label_spread"}
+            off = plain.config.publish
+            assert (off.oversample, off.drift_steps, off.label_spread) == (1, 0, 0.0)
+            assert off.warp > 0
