@@ -5,7 +5,7 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from curvpub.runtime.entry import mistakes_as_sentences, parse_flags
+from curvpub.runtime.entry import full_precision, mistakes_as_sentences, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of experiments/frontier/, with an argument after a colon."
@@ -23,6 +23,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("--config is missing; try --config=experiments/frontier/digits.py")
+    full_precision()
     with mistakes_as_sentences():
         config = settings.from_frontier_dict(_CONFIG.value)
         workdir = pathlib.Path(_WORKDIR.value or f"runs/frontier-{config.shared.name}")

@@ -11,6 +11,7 @@ from absl import flags, logging
 
 from curvpub.release import report, standalone
 from curvpub.runtime import files
+from curvpub.runtime.entry import full_precision
 from curvpub.standalone import aligning, auditing, reading
 
 _EPILOG = """\
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
         anonymeter=options.anonymeter,
     )
     auditing.check_settings(settings)
+    full_precision()
     raws = [
         reading.read(getattr(options, name).expanduser(), flag=f"--{name}", target=options.target)
         for name in ("private", "nonmembers", "release")

@@ -1,7 +1,8 @@
 """Every publisher on scikit-learn's digits: utility against exposure on shared shadows.
 
-    python -m curvpub.frontier --config=experiments/frontier/digits.py         # 16 shadows
+    python -m curvpub.frontier --config=experiments/frontier/digits.py         # 32 shadows
     python -m curvpub.frontier --config=experiments/frontier/digits.py:formal  # with an epsilon
+    python -m curvpub.frontier --config=experiments/frontier/digits.py:all     # both, on a GPU
     python -m curvpub.frontier --config=experiments/frontier/digits.py:tiny    # a quick look
 
 No network is needed. A killed run goes on with the same command.
@@ -116,22 +117,28 @@ def all_entries(kind: str = "image"):
     return PUBLISHERS | shown
 
 
-def formal_entries():
-    """Those with an epsilon, what is trained on the raw data, and the method beside them."""
+def sized_entries(size: str):
+    """Entries of images by the size of a frontier: those with an epsilon, without, or both.
+
+    Beside those with an epsilon are the raw data and the method.
+    """
     entries = all_entries()
-    return FORMAL | {k: entries[k] for k in ("raw", *METHOD)}
+    if size == "formal":
+        return FORMAL | {k: entries[k] for k in ("raw", *METHOD)}
+    return entries | FORMAL if size == "all" else entries
 
 
 def get_config(size: str = "full"):
-    if size not in ("full", "formal", "tiny"):
-        raise ValueError(f"size={size!r} must be 'full', 'formal' or 'tiny'")
+    if size not in ("full", "formal", "all", "tiny"):
+        raise ValueError(f"size={size!r} must be 'full', 'formal', 'all' or 'tiny'")
     run = runpy.run_path(str(HERE.parent / "digits.py"))["get_config"]
     base = run("tiny" if size == "tiny" else "full")
     # What entries don't change; the method's change all of it but the label's neighbourhood.
     base.publish.update({"oversample": 2, "warp": 0.5, "elastic": 0.6})
-    base.audit.update({"shadows": 8 if size == "tiny" else 16, "calls_at_once": 2})
-    entries = formal_entries() if size == "formal" else all_entries()
-    config = frontier_dict(base, entries, name="digits", quality_shadows=4, utility_steps=500)
+    base.audit.update({"shadows": 8 if size == "tiny" else 32, "calls_at_once": 2})
+    config = frontier_dict(
+        base, sized_entries(size), name="digits", quality_shadows=4, utility_steps=500
+    )
     if size == "tiny":
         config.quality_shadows = 1
         config.utility_steps = 100

@@ -2,6 +2,7 @@
 
     python -m curvpub.frontier --config=experiments/frontier/mnist.py
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:formal
+    python -m curvpub.frontier --config=experiments/frontier/mnist.py:all  # both, on a GPU
 
 A pool of 4,000 records, 32 shadows, models and training as in `experiments/mnist.py:small`,
 and the publishers and strengths of `digits.py`; with `formal` those with an epsilon. Needs the
@@ -17,10 +18,13 @@ HERE = pathlib.Path(__file__).parent
 
 
 def get_config(size: str = "full"):
-    if size not in ("full", "formal"):
-        raise ValueError(f"size={size!r} must be 'full' or 'formal'")
+    if size not in ("full", "formal", "all"):
+        raise ValueError(f"size={size!r} must be 'full', 'formal' or 'all'")
     base = runpy.run_path(str(HERE.parent / "mnist.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
-    digits = runpy.run_path(str(HERE / "digits.py"))
-    entries = digits["formal_entries" if size == "formal" else "all_entries"]()
-    return frontier_dict(base, entries, name="mnist", quality_shadows=2, utility_steps=500)
+    entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size)
+    config = frontier_dict(base, entries, name="mnist", quality_shadows=2, utility_steps=500)
+    if size == "all":
+        config.base.audit.shadows_per_call = 16
+        config.utility_models = ("linear", "mlp", "conv")
+    return config

@@ -179,11 +179,14 @@ def test_every_experiment_is_well_formed():
     names = sorted(p.stem for p in folder.glob("*.py"))
     assert names == ["adult", "digits", "fashion_mnist", "mnist"]
     formal = ("digits", "fashion_mnist", "mnist")
-    for name, size in [*((n, ()) for n in names), *((n, ("formal",)) for n in formal)]:
+    for name, size in [
+        *((n, ()) for n in names),
+        *((n, (s,)) for n in formal for s in ("formal", "all")),
+    ]:
         config = settings.from_frontier_dict(
             runpy.run_path(str(folder / f"{name}.py"))["get_config"](*size)
         )
-        assert config.base.audit.shadows == (16 if name == "digits" else 32)
+        assert config.base.audit.shadows == 32
         assert config.base.audit.adaptive_steps > 0
         assert all(e.effort for e in config.entries)
         assert {e.role for e in config.entries} == {"method", "competitor", "reference"}

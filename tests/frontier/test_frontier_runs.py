@@ -10,7 +10,18 @@ import pytest
 
 from curvpub import audit
 from curvpub.config import config_dict
-from curvpub.frontier import games, registry, results, running, settings, store, tables
+from curvpub.frontier import (
+    games,
+    planning,
+    programs,
+    registry,
+    results,
+    running,
+    settings,
+    store,
+    summaries,
+    tables,
+)
 from curvpub.models import make_classifier
 from curvpub.types import Release
 
@@ -115,6 +126,51 @@ def finished(tmp_path_factory):
 def timeless(rows):
     """The lines without what differs between two runs of the same thing."""
     return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+
+def test_grouping_and_devices_change_nothing(finished, tmp_path):
+    """Eight shadows in one call on one device, beside four on four of them."""
+    grouped = make_settings(base={"audit__shadows_per_call": 8})
+    grouped.base.devices = 1
+    config = settings.from_frontier_dict(grouped)
+    game = games.open_game(config, 0, tmp_path / "private" / "seed-0")
+    assert programs.Programs(game).group == 8
+    rows = results.read(running.run_frontier(config, tmp_path))
+    for one, other in zip(results.points(finished[1]), results.points(rows), strict=True):
+        assert one["entry"] == other["entry"]
+        # Sums of another order, in single precision, over 60 steps of training.
+        assert one["accuracy"][0] == pytest.approx(other["accuracy"][0], abs=0.01)
+        for name, found in one["attacks"].items():
+            assert found["auc"][0] == pytest.approx(other["attacks"][name]["auc"][0], abs=2e-3)
+
+
+def test_a_last_call_that_is_not_full(finished, tmp_path):
+    """Eight shadows in calls of three: the last call's third row is thrown away."""
+    config = make_settings(base={"audit__shadows_per_call": 3})
+    config.base.devices = 1
+    rows = results.read(running.run_frontier(settings.from_frontier_dict(config), tmp_path))
+    own = [p["worst"]["auc"]["value"] for p in results.points(rows)]
+    whole = [p["worst"]["auc"]["value"] for p in results.points(finished[1])]
+    np.testing.assert_allclose(own, whole, atol=2e-3)
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_summaries_do_not_depend_on_the_cores(cores, finished):
+    """What other processes find is what this one finds."""
+    folder, rows = finished
+    config = settings.from_frontier_dict(make_settings())
+    game = games.open_game(config, 0, folder / "private" / "seed-0")
+    noise = next(p for p in planning.plan(game) if p.entry.name == "noise")
+    for path in noise.folder.glob("figures-*.json"):
+        path.unlink()
+    with summaries.Summaries(game, cores=cores) as summary:
+        summary.ask(noise, None)
+        found, pairs = summary.figures(noise, None)
+        assert summary.ready(noise, None)
+    line = next(r for r in results.points(rows) if r["entry"] == "noise")
+    assert found["attacks"] == line["attacks"]
+    assert found["worst"] == line["worst"]
+    assert pairs.accuracy.shape == (4,)
 
 
 def test_every_point_has_its_line(finished):
