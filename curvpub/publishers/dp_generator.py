@@ -188,7 +188,8 @@ class DPGeneratorPublisher(abc.ABC):
         """
         return dp.noisy_mean(
             key,
-            lambda row: jax.grad(loss)(params, row),
+            loss,
+            params,
             *batch,
             sgd=self.sgd,
             expected=plan.expected,
