@@ -22,5 +22,5 @@ def get_config(size: str = "full"):
     base = runpy.run_path(str(HERE.parent / "fashion_mnist.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     digits = runpy.run_path(str(HERE / "digits.py"))
-    entries = digits["formal_entries" if size == "formal" else "all_entries"]()
+    entries = digits["formal_entries"](1024) if size == "formal" else digits["all_entries"]()
     return frontier_dict(base, entries, name="fashion_mnist", quality_shadows=2, utility_steps=500)
