@@ -5,7 +5,7 @@ Needs the extra `dp`. Knows no publisher.
 
 from curvpub.dp.accounting import gaussian_noise, sgd_noise, share_noise, spent_epsilon
 from curvpub.dp.classifier import ClippedClassifier, FittedClassifier
-from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_sum, gaussian
+from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_gradient, clipped_sum, gaussian
 from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
 from curvpub.dp.normalise import check_columns, encode, numeric_columns, private_features
 from curvpub.dp.sampling import capacity, poisson_batch, reserve, sampling_rate
@@ -22,6 +22,7 @@ __all__ = [
     "capacity",
     "check_columns",
     "clip_by_norm",
+    "clipped_gradient",
     "clipped_sum",
     "draw_batch",
     "encode",

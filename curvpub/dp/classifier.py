@@ -146,16 +146,16 @@ class ClippedClassifier:
         params = model.init(key_init, x[0])
         optimizer = optax.sgd(self.learning_rate, momentum=self.momentum)
 
-        def influence(params: Any, row: tuple[Array, Array]) -> Any:
-            logits = lambda p: jnp.asarray(model.apply(p, row[0]))
-            return jax.grad(lambda p: -jnp.sum(row[1] * jax.nn.log_softmax(logits(p))))(params)
+        def loss(params: Any, row: tuple[Array, Array]) -> Array:
+            logits = jnp.asarray(model.apply(params, row[0]))
+            return -jnp.sum(row[1] * jax.nn.log_softmax(logits))
 
         def step(state: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], None]:
             params, opt_state = state
             key_batch, key_noise = jax.random.split(jax.random.fold_in(key_steps, number))
             batch, weight = training.draw_batch(key_batch, plan, (x, probs))
             gradient = training.noisy_mean(
-                key_noise, lambda row: influence(params, row), batch, weight, sgd=self.sgd,
+                key_noise, loss, params, batch, weight, sgd=self.sgd,
                 expected=plan.expected * self.clip, noise_multiplier=plan.noise_multiplier,
             )  # fmt: skip
             updates, opt_state = optimizer.update(gradient, opt_state, params)

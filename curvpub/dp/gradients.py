@@ -20,11 +20,8 @@ def clip_by_norm(tree: Any, clip: float) -> Any:
 
     A tree that is not finite becomes zero: else one record's overflow would show in the sum.
     """
-    squared = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
-    norm = jnp.sqrt(jnp.asarray(squared))
-    limit = jnp.asarray(_SHRINK * clip, norm.dtype)
-    factor = jnp.where(norm > limit, limit / jnp.where(norm > limit, norm, 1.0), 1.0)
-    fine = jnp.isfinite(norm)
+    norm = _norm(tree)
+    factor, fine = _factor(norm, clip), jnp.isfinite(norm)
     return jax.tree.map(lambda a: jnp.where(fine, a * factor.astype(a.dtype), 0.0), tree)
 
 
@@ -43,17 +40,6 @@ def clipped_sum(
     Returns:
       The tree of sums (not means).
     """
-    count = weight.shape[0]
-    size = min(microbatch, count)
-    blocks = -(-count // size)
-
-    def pad(leaf: Array) -> Array:
-        index = jnp.arange(blocks * size)
-        leaf = leaf[jnp.where(index < count, index, 0)]
-        return leaf.reshape(blocks, size, *leaf.shape[1:])
-
-    inside = jnp.arange(blocks * size) < count
-    weights = pad(weight) * inside.reshape(blocks, size).astype(weight.dtype)
 
     def of_row(row: Any, weight: Array) -> Any:
         clipped = clip_by_norm(influence(row), clip)
@@ -65,7 +51,61 @@ def clipped_sum(
 
     first = jax.tree.map(lambda leaf: leaf[0], rows)
     zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(influence, first))
-    total, _ = jax.lax.scan(add, zero, (jax.tree.map(pad, rows), weights))
+    total, _ = jax.lax.scan(add, zero, _in_blocks(rows, weight, microbatch))
+    return total
+
+
+def clipped_gradient(
+    loss: Callable[[Any, Any], Array],
+    params: Any,
+    rows: Any,
+    weight: Array,
+    *,
+    clip: float,
+    microbatch: int,
+) -> Any:
+    """Sum over rows of their clipped gradients: `clipped_sum` of a loss, many times faster.
+
+    Two passes: the first finds each row's length and keeps no gradient, the second is the gradient
+    of the rows' losses, each times its factor, so that rows are summed by matrix products.
+    Source of the idea: Lee and Kifer (arXiv 2009.03106).
+
+    Formal guarantees:
+      Adding or removing a row moves the sum by at most clip. Both passes multiply in full single
+      precision, also on accelerators, so that they agree to less than what `clip_by_norm` keeps
+      back.
+
+    Args:
+      loss: parameters and one row to a scalar; it sees no other row.
+      params: what it is differentiated in.
+      rows: tree of arrays `[k, ...]`.
+      weight: 1 or 0 for each row, `[k]`.
+      clip: largest Euclidean length of a row's gradient.
+      microbatch: rows handled at once.
+
+    Returns:
+      The tree of sums (not means).
+    """
+    blocks = _in_blocks(rows, weight, microbatch)
+
+    def length(row: Any) -> Array:
+        return _norm(jax.grad(loss)(params, row))
+
+    def add(total: Any, block: tuple[Any, Array]) -> tuple[Any, None]:
+        block_rows, block_weight = block
+        norm = jax.vmap(length)(block_rows)
+        fine = jnp.isfinite(norm)
+        factor = jnp.where(fine, block_weight.astype(norm.dtype) * _factor(norm, clip), 0.0)
+        # A row that is not finite would spoil the sum even at factor zero: another takes its place.
+        place = jnp.where(fine, jnp.arange(norm.shape[0]), jnp.argmax(fine))
+        safe = jax.tree.map(lambda a: a[place], block_rows)
+        losses = lambda p: jax.vmap(lambda row: loss(p, row))(safe)
+        found = jax.grad(lambda p: jnp.sum(factor * losses(p)))(params)
+        some = jnp.any(fine)
+        return jax.tree.map(lambda t, a: t + jnp.where(some, a, 0.0), total, found), None
+
+    with jax.default_matmul_precision("highest"):
+        total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)
     return total
 
 
@@ -91,3 +131,31 @@ def gaussian(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     draw = lambda k: jax.random.normal(k, shape, dtype)
     total = sum(draw(k) for k in jax.random.split(key, _DRAWS))
     return jnp.asarray(total) / jnp.asarray(_DRAWS**0.5, dtype)
+
+
+def _norm(tree: Any) -> Array:
+    """Euclidean length over all leaves."""
+    squared = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+    return jnp.sqrt(jnp.asarray(squared))
+
+
+def _factor(norm: Array, clip: float) -> Array:
+    """What makes a tree of this length no longer than clip."""
+    limit = jnp.asarray(_SHRINK * clip, norm.dtype)
+    return jnp.where(norm > limit, limit / jnp.where(norm > limit, norm, 1.0), 1.0)
+
+
+def _in_blocks(rows: Any, weight: Array, microbatch: int) -> tuple[Any, Array]:
+    """Rows and weights `[blocks, size, ...]`, filled up with rows that weigh nothing."""
+    count = weight.shape[0]
+    size = min(microbatch, count)
+    blocks = -(-count // size)
+
+    def pad(leaf: Array) -> Array:
+        index = jnp.arange(blocks * size)
+        leaf = leaf[jnp.where(index < count, index, 0)]
+        return leaf.reshape(blocks, size, *leaf.shape[1:])
+
+    inside = jnp.arange(blocks * size) < count
+    weights = pad(weight) * inside.reshape(blocks, size).astype(weight.dtype)
+    return jax.tree.map(pad, rows), weights

@@ -127,7 +127,8 @@ def draw_batch(key: Array, plan: SgdPlan, rows: Any) -> tuple[Any, Array]:
 
 def noisy_mean(
     key: Array,
-    influence: Callable[[Any], Any],
+    loss: Callable[[Any, Any], Array],
+    params: Any,
     batch: Any,
     weight: Array,
     *,
@@ -143,15 +144,16 @@ def noisy_mean(
 
     Args:
       key: of the noise.
-      influence: one row to its gradient, a tree; it sees no other row.
+      loss: parameters and one row to a scalar; it sees no other row.
+      params: what it is differentiated in.
       batch: rows, a tree of arrays `[k, ...]`.
       weight: 1 or 0 for each, `[k]`.
       sgd: clipping.
       expected: expected size of a batch.
       noise_multiplier: noise in units of the clip; 0 for none.
     """
-    total = gradients.clipped_sum(
-        influence, batch, weight, clip=sgd.clip, microbatch=sgd.microbatch
+    total = gradients.clipped_gradient(
+        loss, params, batch, weight, clip=sgd.clip, microbatch=sgd.microbatch
     )
     if noise_multiplier > 0.0:
         total = gradients.add_noise(key, total, deviation=noise_multiplier * sgd.clip)

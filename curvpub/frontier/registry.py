@@ -259,6 +259,11 @@ def _options(asked: Asked) -> dict[str, Any]:
     return {k: v for k, v in asked.options.items() if k not in ("delta", "bounds")}
 
 
+def _merf_options(asked: Asked) -> dict[str, Any]:
+    """As many records as the others publish, where options do not say otherwise."""
+    return {"copies": asked.config.publish.copies} | _options(asked)
+
+
 def _as_decoded(asked: Asked) -> Any:
     """The problem without what our method does to a decoded record."""
     publish = decoding.as_decoded(asked.problem.publish)
@@ -279,11 +284,7 @@ PUBLISHERS: dict[str, Kind] = {
     "method": Kind(_method),
     # Strength is epsilon; the extra `dp` is needed.
     "dp_merf": in_one_part(
-        lambda a: DPMerfPublisher(
-            schema=a.schema,
-            budget=_budget(a),
-            **({"copies": a.config.publish.copies} | _options(a)),
-        )
+        lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a), **_merf_options(a))
     ),
     "dp_vae": in_two_parts(
         lambda a: DPVaePublisher(

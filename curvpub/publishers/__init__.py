@@ -8,8 +8,9 @@ from curvpub.publishers.curvature import (
 )
 from curvpub.publishers.decoding import decode_codes, keep_least_curved, rank_within_class
 from curvpub.publishers.dp_curvature import DPCurvaturePublisher
-from curvpub.publishers.dp_generator import DPGeneratorPublisher, PrivateGenerator
+from curvpub.publishers.dp_generator import DPGeneratorPublisher
 from curvpub.publishers.dp_merf import DPMerfPublisher
+from curvpub.publishers.dp_publisher import DPPublisher, PrivateGenerator
 from curvpub.publishers.dp_vae import DPVaePublisher
 from curvpub.publishers.dp_vaegan import DPVaeGanPublisher
 from curvpub.publishers.geodesic_steps import GeodesicStepPublisher
@@ -30,6 +31,7 @@ __all__ = [
     "DPCurvaturePublisher",
     "DPGeneratorPublisher",
     "DPMerfPublisher",
+    "DPPublisher",
     "DPVaeGanPublisher",
     "DPVaePublisher",
     "GeodesicStepPublisher",

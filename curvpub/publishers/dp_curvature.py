@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from curvpub import dp, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.publishers import decoding
-from curvpub.publishers.dp_generator import DPGeneratorPublisher, PrivateGenerator
+from curvpub.publishers.dp_generator import DPGeneratorPublisher
+from curvpub.publishers.dp_publisher import DPPublisher, PrivateGenerator
 from curvpub.types import Array, Records, Release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DPCurvaturePublisher:
+class DPCurvaturePublisher(DPPublisher):
     """Samples of a private generator's prior, guided by its decoder's curvature (a `Publisher`).
 
     Of `publish.oversample` times as many codes as are wanted the least curved of each decoded class
@@ -33,20 +34,6 @@ class DPCurvaturePublisher:
     def plan(self, records: int) -> dp.SgdPlan:
         """See `DPGeneratorPublisher`."""
         return self.base.plan(records)
-
-    def guarantee(self, records: int) -> dp.DPGuarantee:
-        """See `DPGeneratorPublisher`."""
-        return self.base.guarantee(records)
-
-    def __call__(self, key: Array, records: Records, strength: obfuscate.Scalar = None) -> Release:
-        """Trains on `records` and publishes; see `release` for the strength.
-
-        Raises:
-          ValueError: settings and records do not fit.
-        """
-        key_train, key_publish = jax.random.split(key)
-        trained = self.train(key_train, records)
-        return self.release(key_publish, trained, records=len(records), strength=strength)
 
     def train(self, key: Array, records: Records) -> PrivateGenerator:
         """The generator of `base`: the same key and records give both the same.

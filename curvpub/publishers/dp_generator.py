@@ -4,26 +4,20 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from curvpub import bilevel, dp, features, obfuscate, rvae
+from curvpub import bilevel, dp, obfuscate, rvae
 from curvpub.publishers import decoding, encoding
+from curvpub.publishers.dp_publisher import DPPublisher, PrivateGenerator
 from curvpub.types import Array, Records, Release, Schema
 
 
-class PrivateGenerator(NamedTuple):
-    """A trained generator: the only things that ever saw private records, both with noise."""
-
-    generator: Any  # parameters of encoder and decoder
-    stats: features.FeatureStats
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DPGeneratorPublisher(abc.ABC):
+class DPGeneratorPublisher(DPPublisher):
     """Trains the joint generator by DP-SGD and publishes samples of the prior (a `Publisher`).
 
     Of the bilevel problem it uses generator, likelihood and weights of the ELBO, number of steps,
@@ -89,26 +83,6 @@ class DPGeneratorPublisher(abc.ABC):
           ValueError: settings and number of records do not fit.
         """
         return _plan(self.budget, self.sgd, records, self.problem.train.steps, self.what)
-
-    def guarantee(self, records: int) -> dp.DPGuarantee:
-        """The guarantee of a publication of so many records.
-
-        Raises:
-          ValueError: settings and number of records do not fit.
-        """
-        found = self.plan(records).guarantee
-        assert found is not None  # a plan with a budget has one
-        return found
-
-    def __call__(self, key: Array, records: Records, strength: obfuscate.Scalar = None) -> Release:
-        """Trains on `records` and publishes; see `release` for the strength.
-
-        Raises:
-          ValueError: settings and records do not fit.
-        """
-        key_train, key_publish = jax.random.split(key)
-        trained = self.train(key_train, records)
-        return self.release(key_publish, trained, records=len(records), strength=strength)
 
     def train(self, key: Array, records: Records) -> PrivateGenerator:
         """Normalises and trains; the only function that sees private records.
@@ -188,7 +162,8 @@ class DPGeneratorPublisher(abc.ABC):
         """
         return dp.noisy_mean(
             key,
-            lambda row: jax.grad(loss)(params, row),
+            loss,
+            params,
             *batch,
             sgd=self.sgd,
             expected=plan.expected,

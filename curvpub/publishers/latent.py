@@ -70,7 +70,8 @@ class LatentPublisher(abc.ABC):
         """Trains on `records` and publishes them.
 
         Raises:
-          ValueError: the records do not fit the schema, or are too few.
+          ValueError: the records do not fit the schema, or are too few; or `model.prior` is not
+            `gaussian`.
         """
         key_train, key_publish = jax.random.split(key)
         return self.release(key_publish, self.train(key_train, records), records, strength)
@@ -106,9 +107,16 @@ class LatentPublisher(abc.ABC):
             by default.
 
         Raises:
-          ValueError: the records do not fit the schema, or are too few.
+          ValueError: the records do not fit the schema, or are too few; or codes have another law
+            than the Gaussian one, which movements take for granted (training does not).
         """
         encoding.check_records(self.schema, records)
+        prior = self.problem.model.prior
+        if prior != "gaussian":
+            raise ValueError(
+                f"model.prior={prior!r} must be 'gaussian' for {type(self).__name__}: it moves "
+                "codes in units of the standard normal prior"
+            )
         key_source, key_move, key_decode = jax.random.split(key, 3)
         prepared = self._method.prepare(records)
         code = encode_codes(self.problem, trained, prepared)

@@ -13,6 +13,7 @@ import pathlib
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet
@@ -31,12 +32,20 @@ SUMS = "SHA256SUMS"
 AUDIT = "audit.json"
 _OURS = (DATA, METADATA, CARD, SUMS)
 _FORMAT_VERSION = 1
-_RESERVED = ("format", "format_version", "versions", "schema", "files")
+_RESERVED = ("format", "format_version", "versions", "schema", "files", "guarantee")
+_STATED = (
+    "epsilon", "delta", "neighbours", "mechanisms", "accountant", "public", "assumptions",
+)  # fmt: skip
 _PACKAGES = ("curvpub", "jax", "jaxlib", "flax", "optax", "numpy", "pyarrow", "pillow")
 
 
 def write_release(
-    folder: pathlib.Path, *, release: Release, schema: Schema, metadata: dict[str, Any]
+    folder: pathlib.Path,
+    *,
+    release: Release,
+    schema: Schema,
+    metadata: dict[str, Any],
+    guarantee: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a release that is not audited yet, in place of the one that may be there.
 
@@ -46,17 +55,20 @@ def write_release(
       schema: the data set's public description.
       metadata: what `release.json` says beyond format, versions, schema and sizes; plain JSON with
         at least `name`.
+      guarantee: `dataclasses.asdict` of the `dp.DPGuarantee` that the publisher states, or None
+        where it states none; card and `release.json` say which. A guarantee that takes the number
+        of records as private does not cover `sizes`: leave them out there.
 
     Raises:
-      ValueError: release or metadata cannot be written, or the folder holds something that is not
-        a release.
+      ValueError: release, metadata or guarantee cannot be written, or the folder holds something
+        that is not a release.
       OSError: the disk failed; names the folder. The old release, if any, is still there.
     """
     folder = pathlib.Path(folder)
     recover(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / METADATA).is_file():
         raise ValueError(f"{folder} holds files that are no release: empty it or choose another")
-    content = _metadata(release, schema, metadata)
+    content = _metadata(release, schema, metadata, guarantee)
     table = parquet.to_table(release, schema)
     with swap.replace_folder(folder) as building:
         (building / DATA).parent.mkdir()
@@ -156,10 +168,17 @@ def read_release(folder: pathlib.Path, schema: Schema) -> Release:
     return parquet.from_table(table, schema)
 
 
-def _metadata(release: Release, schema: Schema, metadata: dict[str, Any]) -> dict[str, Any]:
+def _metadata(
+    release: Release,
+    schema: Schema,
+    metadata: dict[str, Any],
+    guarantee: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     if not isinstance(metadata.get("name"), str):
         raise ValueError(f"metadata['name']={metadata.get('name')!r} must be the release's name")
     _refuse_reserved(metadata, audited=False)
+    if guarantee is not None and (missing := [k for k in _STATED if k not in guarantee]):
+        raise ValueError(f"guarantee={dict(guarantee)!r} does not state {', '.join(missing)}")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     content = {"created": now} | metadata
     content |= {
@@ -169,6 +188,7 @@ def _metadata(release: Release, schema: Schema, metadata: dict[str, Any]) -> dic
         "schema": _describe(schema),
         "sizes": metadata.get("sizes", {}) | {"released": len(release)},
         "audited": False,
+        "guarantee": None if guarantee is None else dict(guarantee),
     }
     _dump(content)
     return content

@@ -38,6 +38,7 @@ def make_card(metadata: dict[str, Any]) -> str:
     Args:
       metadata: content of `release.json`. `attacks` and `utility`, lists as in the report's
         results, are shown as tables where they are present, there or in its entry `audit`.
+        Without an entry `guarantee` the card says that there is none.
     """
     released = int(metadata["sizes"]["released"])
     schema = metadata["schema"]
@@ -55,6 +56,7 @@ def make_card(metadata: dict[str, Any]) -> str:
         points=wording.shown_points(attacks),
         not_resolvable=wording.not_resolvable(attacks),
         utility=figures.get("utility", []),
+        guarantee=wording.guarantee(metadata.get("guarantee")),
     )
 
 

@@ -17,6 +17,7 @@
 - `canaries` (may be absent or None): `count` of each kind, and rows `attacks` with scope the kind.
 - `attributes` (may be absent): rows with `publisher`, `column`, `scope`, the share of right guesses
   of the hidden column for `members` and `nonmembers`, and `advantage` with `_low` and `_high`.
+- `guarantee` (may be absent or None): what is promised, as `bundle.write_release` takes it.
 - `matching` (may be absent): `rate` with `_low` and `_high`, the share of published records whose
   nearest private record is the one that they come from, `guess`, and `candidates`.
 - `bakeoff` (may be absent; shown to the owner alone): rows with a score's `title`, `publisher`,
@@ -131,7 +132,9 @@ def terminal_table(results: Mapping[str, Any]) -> str:
     lines += [f"WARNING: {w}" for w in results["warnings"]]
     for sentence in (*wording.verdict(results)[1][:1], *wording.worst_case(results)):
         lines += textwrap.wrap(sentence, _WIDTH)
-    lines.append("Empirical: measured against the attacks above, no (epsilon, delta) guarantee.")
+    if "guarantee" in results:
+        lines += textwrap.wrap(wording.guarantee(results["guarantee"])[0], _WIDTH)
+    lines.append("Empirical: measured against the attacks above, which bound no other.")
     return "\n".join(lines) + "\n"
 
 
@@ -215,6 +218,7 @@ def _render(
             owner=owner,
             grade=grade,
             sentences=sentences,
+            guarantee=wording.guarantee(results.get("guarantee")),
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),

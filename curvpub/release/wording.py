@@ -122,6 +122,34 @@ def in_order(attacks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     )
 
 
+def guarantee(stated: Mapping[str, Any] | None) -> tuple[str, list[str]]:
+    """What is promised, whatever the attack: a sentence in front, and what it rests on.
+
+    Args:
+      stated: `dataclasses.asdict` of a `dp.DPGuarantee`, or None where there is none.
+    """
+    if stated is None:
+        return (
+            "No formal guarantee: the protection is empirical. There is no (epsilon, delta) "
+            "guarantee, and this release is not differentially private.",
+            [],
+        )
+    sentences = [
+        f"Neighbouring data sets: {stated['neighbours']}.",
+        *(f"Mechanism: {text}." for text in stated["mechanisms"]),
+        f"Composed by: {stated['accountant']}.",
+        *(f"Taken as public: {text}." for text in stated["public"]),
+        *(f"Assumed: {text}." for text in stated["assumptions"]),
+        "Nothing else looked at private records on the way to the published ones. Figures of an "
+        "audit are not covered: they come from private records without noise.",
+    ]
+    return (
+        f"Formal guarantee: the published records are ({stated['epsilon']:g}, "
+        f"{stated['delta']:g})-differentially private.",
+        sentences,
+    )
+
+
 def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     """What the audit found, in plain words.
 

@@ -41,6 +41,7 @@ def report(run: Run) -> None:
     member = audit.design(run)
     exposure, change = owner_view.exposures(run, observed, member)
     results = collect(run, release, info, observed, member, exposure)
+    results["guarantee"] = bundle.read_metadata(run.release).get("guarantee")
     schema, test = run.dataset.schema, run.dataset.test
     shown = test if run.dataset.test_is_public else None
     bundle.update_release(

@@ -22,11 +22,11 @@ def get_config(size: str = "full"):
         raise ValueError(f"size={size!r} must be 'full', 'formal' or 'all'")
     base = runpy.run_path(str(HERE.parent / "fashion_mnist.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
-    entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size)
+    entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size, 1024)
     config = frontier_dict(
         base, entries, name="fashion_mnist", quality_shadows=2, utility_steps=500
     )
     if size == "all":
-        config.base.audit.shadows_per_call = 16
+        config.base.audit.shadows_per_call = 32
         config.utility_models = ("linear", "mlp", "conv")
     return config

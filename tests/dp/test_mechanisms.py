@@ -30,6 +30,24 @@ def naive_clipped_sum(x, y, weight, clip):
     return total
 
 
+def linear(params, row):
+    """A loss whose gradient is the influence."""
+    parts = jax.tree.map(lambda p, a: jnp.sum(p * a), params, influence(row))
+    return parts["outer"] + parts["line"]
+
+
+def by_influence(args, weight, **settings):
+    return dp.clipped_sum(influence, args, weight, **settings)
+
+
+def by_gradient(args, weight, **settings):
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), influence([a[0] for a in args]))
+    return dp.clipped_gradient(linear, zero, args, weight, **settings)
+
+
+SUMS = pytest.mark.parametrize("clipped", [by_influence, by_gradient])
+
+
 def rows(count=23, seed=0, scale=1.0):
     rng = np.random.default_rng(seed)
     return scale * rng.normal(size=(count, 3)), rng.normal(size=count)
@@ -37,13 +55,12 @@ def rows(count=23, seed=0, scale=1.0):
 
 @pytest.mark.parametrize("microbatch", [1, 5, 64])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_clipped_sum_equals_a_loop(microbatch, dtype):
+@SUMS
+def test_clipped_sum_equals_a_loop(clipped, microbatch, dtype):
     x, y = rows()
     weight = (np.arange(23) % 3 > 0).astype(float)
-    found = dp.clipped_sum(
-        influence, (jnp.asarray(x, dtype), jnp.asarray(y, dtype)), jnp.asarray(weight, dtype),
-        clip=1.3, microbatch=microbatch,
-    )  # fmt: skip
+    args = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+    found = clipped(args, jnp.asarray(weight, dtype), clip=1.3, microbatch=microbatch)
     expected = naive_clipped_sum(x, y, weight, 1.3)
     for name, value in expected.items():
         # Clipped lengths are 0.01% short on purpose.
@@ -51,13 +68,14 @@ def test_clipped_sum_equals_a_loop(microbatch, dtype):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6, 1e18, 1e30])
-def test_one_record_moves_the_sum_by_the_clip_at_most(scale):
+@SUMS
+def test_one_record_moves_the_sum_by_the_clip_at_most(clipped, scale):
     """Added, removed; of any size, overflowing ones included."""
     x, y = rows(scale=scale)
     x[:5] = rows(5, seed=1)[0]
     full = jnp.ones(23, jnp.float32)
     args = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    call = jax.jit(lambda w: dp.clipped_sum(influence, args, w, clip=0.7, microbatch=8))
+    call = jax.jit(lambda w: clipped(args, w, clip=0.7, microbatch=8))
     total = call(full)
     for row in (0, 7, 22):
         less = call(full.at[row].set(0.0))
@@ -65,6 +83,33 @@ def test_one_record_moves_the_sum_by_the_clip_at_most(scale):
         # Sums of 23 float32 terms of length 0.7 round by a few 1e-7.
         assert math.sqrt(moved) <= 0.7 + 3e-6
         assert np.isfinite(moved)
+
+
+def test_two_passes_clip_a_networks_gradients_as_one_does():
+    """Of a network with a hidden layer; rows that are not finite leave the others as they are."""
+    x, y = (jnp.asarray(a, jnp.float32) for a in rows())
+    draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape, jnp.float32)
+    params = {"in": draw(0, 3, 6), "out": draw(1, 6)}
+
+    def loss(params, row):
+        return jnp.square(jnp.tanh(row[0] @ params["in"]) @ params["out"] - row[1])
+
+    settings = {"clip": 0.9, "microbatch": 8}
+    of_row = lambda row: jax.grad(loss)(params, row)
+    run = jax.jit(lambda a, w: dp.clipped_gradient(loss, params, a, w, **settings))
+    one_pass = jax.jit(lambda a, w: dp.clipped_sum(of_row, a, w, **settings))
+    weight = jnp.ones(23, jnp.float32)
+    broken = jnp.asarray([0, *range(8, 16)])  # one row of the first block, all of the second
+    for bad in (math.nan, math.inf):
+        spoilt = x, y.at[broken].set(bad)
+        for args, w in (((x, y), weight), (spoilt, weight)):
+            found, expected = run(args, w), one_pass(args, w)
+            for name, value in expected.items():
+                # Sums of 23 float32 terms of length 0.9.
+                np.testing.assert_allclose(found[name], value, atol=1e-5)
+        without = one_pass((x, y), weight.at[broken].set(0.0))
+        np.testing.assert_allclose(run(spoilt, weight)["out"], without["out"], atol=1e-5)
+    np.testing.assert_array_equal(run((x, y), 0.0 * weight)["in"], 0.0)
 
 
 def test_clipping_keeps_short_and_cuts_long_and_drops_what_is_not_finite():
@@ -129,17 +174,16 @@ def test_noisy_mean_is_sum_plus_noise_over_the_expected_size():
     weight = jnp.ones(23, jnp.float32)
     sgd = dp.SgdConfig(batch_size=10, clip=0.5, microbatch=7)
     total = dp.clipped_sum(influence, batch, weight, clip=0.5, microbatch=7)
-    mean = lambda k: dp.noisy_mean(
-        k, influence, batch, weight, sgd=sgd, expected=10.0, noise_multiplier=3.0
+    start = jax.tree.map(jnp.zeros_like, total)
+    mean = lambda k, noise=3.0: dp.noisy_mean(
+        k, linear, start, batch, weight, sgd=sgd, expected=10.0, noise_multiplier=noise
     )
     found = jax.jit(jax.vmap(mean))(jax.random.split(jax.random.key(1), 2000))
     noise = np.asarray(found["line"] - total["line"][None] / 10.0)
     for column in noise.T:
         assert stats.kstest(column, "norm", (0.0, 3.0 * 0.5 / 10.0)).pvalue > 1e-3
-    silent = dp.noisy_mean(
-        jax.random.key(1), influence, batch, weight, sgd=sgd, expected=10.0, noise_multiplier=0.0
-    )
-    np.testing.assert_allclose(silent["outer"], total["outer"] / 10.0, rtol=1e-6)
+    silent = mean(jax.random.key(1), 0.0)
+    np.testing.assert_allclose(silent["outer"], total["outer"] / 10.0, rtol=1e-5, atol=1e-7)
 
 
 def sums_of(x, noise, seed=0):

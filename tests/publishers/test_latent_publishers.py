@@ -199,6 +199,17 @@ def test_latent_noise_has_its_law(trained):
         assert stats.kstest(column, "norm", (0.0, 0.3)).pvalue > 1e-3
 
 
+def test_codes_of_another_law_are_refused():
+    """Training takes either law, since all share it; moving codes takes the Gaussian one."""
+    problem = small_publisher(IMAGE, prior="brownian", train={"steps": 2}).problem
+    records = make_records(IMAGE, COUNT)
+    for name in FAMILY:
+        publisher = FAMILY[name][0](schema=IMAGE, problem=problem)
+        state = jax.eval_shape(publisher.train, jax.random.key(0), records)
+        with pytest.raises(ValueError, match=r"model\.prior='brownian' must be 'gaussian'"):
+            jax.eval_shape(publisher.release, jax.random.key(1), state, records)
+
+
 def test_prior_codes_are_normal_and_of_no_parent(trained):
     base, records, state = trained
     source = jnp.arange(4000) % COUNT

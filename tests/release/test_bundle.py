@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -5,15 +6,59 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from mock_problems import TABLE
 
+from curvpub import dp, publishers
 from curvpub.release import bundle
 from curvpub.types import Release, Schema
 
 METADATA = {"name": "pics", "release_id": "ab12", "mode": "resampled", "sizes": {"members": 20}}
 
 
-def write(folder, release, schema, **more):
-    bundle.write_release(folder, release=release, schema=schema, metadata=METADATA | more)
+def write(folder, release, schema, guarantee=None, **more):
+    bundle.write_release(
+        folder, release=release, schema=schema, metadata=METADATA | more, guarantee=guarantee
+    )
+
+
+def make_guarantee():
+    """What DP-MERF promises of a table, as it goes on the card."""
+    budget = dp.Budget(epsilon=3.0, delta=1e-5, bounds=((0.0, 1.0), (0.0, 1.0)))
+    publisher = publishers.DPMerfPublisher(schema=TABLE, budget=budget)
+    return dataclasses.asdict(publisher.guarantee(1000))
+
+
+def test_card_states_the_guarantee_and_keeps_it(tmp_path, table_release, table_schema):
+    folder = tmp_path / "release"
+    stated = make_guarantee()
+    write(folder, table_release, table_schema, guarantee=stated)
+    bundle.update_release(folder, files={"audit.json": "{}"}, metadata={})
+    text = (folder / "README.md").read_text().replace("\\", "")
+    for words in (
+        "Formal guarantee: the published records are (3, 1e-05)-differentially private.",
+        "add or remove one record",
+        "counts of 2 classes, noise",
+        "numeric columns, noise",
+        "the number of records, 1000",
+        "Figures of an audit are not covered",
+    ):
+        assert words in text, words
+    assert "No formal guarantee" not in text
+    kept = bundle.read_metadata(folder)["guarantee"]
+    assert kept == json.loads(json.dumps(stated))
+    with pytest.raises(ValueError, match="guarantee"):
+        bundle.update_release(folder, files={}, metadata={"guarantee": None})
+    del stated["delta"]
+    with pytest.raises(ValueError, match="does not state delta"):
+        write(folder, table_release, table_schema, guarantee=stated)
+
+
+def test_card_says_that_there_is_no_guarantee(tmp_path, table_release, table_schema):
+    write(tmp_path / "release", table_release, table_schema)
+    text = (tmp_path / "release" / "README.md").read_text()
+    assert "No formal guarantee" in text
+    assert "Formal guarantee" not in text
+    assert bundle.read_metadata(tmp_path / "release")["guarantee"] is None
 
 
 @pytest.mark.parametrize("kind", ["image", "table"])

@@ -89,6 +89,7 @@ def test_public_page(results, parts):
     for words in (
         "0.583 [0.571, 0.595]",
         "94.1%",
+        "No formal guarantee: the protection is empirical.",
         "no (epsilon, delta) guarantee",
         "resampled",
         "Only 16 shadows",
@@ -107,6 +108,23 @@ def test_public_page(results, parts):
     ):
         assert words in page.text, words
     assert "PRIVATE" not in page.text
+
+
+def test_pages_state_a_guarantee(results, parts):
+    schema, release, test, _ = parts
+    stated = {
+        "epsilon": 2.0, "delta": 1e-6, "neighbours": "add or remove one record",
+        "mechanisms": ["400 steps"], "accountant": "PLD", "public": ["the number of records"],
+        "assumptions": ["the key is secret"],
+    }  # fmt: skip
+    results = results | {"guarantee": stated}
+    page = check(report.public_report(results, schema=schema, release=release, test=test))
+    shown = report.terminal_table(results)
+    for text in (page.text, " ".join(shown.split())):
+        assert "(2, 1e-06)-differentially private" in text
+        assert "No formal guarantee" not in text
+    for words in ("Mechanism: 400 steps.", "Taken as public: the number of records."):
+        assert words in page.text, words
 
 
 def test_private_page_compares_scores_and_shows_intervals(results, parts):
