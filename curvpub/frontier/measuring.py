@@ -1,4 +1,4 @@
-"""The line of a point in the results."""
+"""The line of a point in the results, and the quality of its releases."""
 
 from typing import Any
 
@@ -15,42 +15,48 @@ def common(game: Game) -> dict[str, Any]:
     return {"data": game.config.shared.name, "seed": game.seed}
 
 
-def measure_point(
-    game: Game,
-    play: Play,
-    figures: dict[str, Any],
-    player: Player,
-    judge: Judge,
+def point_line(
+    game: Game, play: Play, figures: dict[str, Any], published: int | None
 ) -> dict[str, Any]:
-    """The line of a point that was played.
+    """The line of a point that was played; its quality is measured later.
 
     Args:
       game: that all points share.
       play: the point.
       figures: what its signals amount to (the first of `Summaries.figures`).
-      player: makes releases again, for their quality.
-      judge: measures it.
+      published: records of a release; None of a model.
     """
-    quality, published = [], None
-    if isinstance(play.built, Publishing):
-        for shadow in range(game.config.shared.quality_shadows):
-            known = judge.known(play.folder, shadow)
-            if known is None:
-                known = judge.measure(play.folder, shadow, player.release(play, shadow))
-            quality.append(known)
-        published = player.published(play)
     entry = play.entry
-    row = {
+    return {
         "record": "point", **common(game), "entry": entry.name, "kind": entry.kind,
         "role": entry.role, "strength": play.point.strength, "sweep": entry.sweep,
         "changes": dict(entry.changes), "options": dict(entry.options), "effort": entry.effort,
         "shadows": game.shadows, "pool": len(game.dataset.pool), "test": len(game.halves[1]),
         "members": int(game.member[0].sum()), "published": published,
-        "quality": mean_quality(quality), "pareto": [], "selected": False,
+        "quality": None, "pareto": [], "selected": False,
         "seconds": {
             "train": store.median_seconds(play.training, game.shadows),
             "release_and_attack": store.median_seconds(play.folder, game.shadows),
         },
         "machine": results.machine(), **figures,
     }  # fmt: skip
-    return row
+
+
+def quality_of(game: Game, play: Play, player: Player, judge: Judge) -> dict[str, Any] | None:
+    """How good a point's first releases are, from the cache where they were measured; None of none.
+
+    Args:
+      game: that all points share.
+      play: the point.
+      player: makes releases again.
+      judge: measures them.
+    """
+    if not isinstance(play.built, Publishing):
+        return None
+    found = []
+    for shadow in range(game.config.shared.quality_shadows):
+        known = judge.known(play.folder, shadow)
+        if known is None:
+            known = judge.measure(play.folder, shadow, player.release(play, shadow))
+        found.append(known)
+    return mean_quality(found)

@@ -22,6 +22,7 @@ from curvpub.frontier.games import Game, open_game
 from curvpub.frontier.planning import Play, plan
 from curvpub.frontier.play import Player
 from curvpub.frontier.quality import Judge
+from curvpub.frontier.registry import Publishing
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.runtime import files, progress
 
@@ -102,17 +103,20 @@ def _run_game(
         measurer.finish()
     rows, done, measured = measurer.rows, measurer.done, measurer.measured
     ranking.mark(game, rows, measured)
-    reference = {
-        "record": "reference",
-        **measuring.common(game),
-        "quality": measurer.judge.reference(),
-    }
     compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
+    keep([*rows, *compared])
+    judge = Judge(game)
+    with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:
+        for row, play in zip(rows, done, strict=True):
+            row["quality"] = measuring.quality_of(game, play, player, judge)
+            keep([*rows, *compared])
+            bar.update()
+    reference = {"record": "reference", **measuring.common(game), "quality": judge.reference()}
     return [*rows, *compared, reference]
 
 
 class _Measurer:
-    """Measures points in their order, each as soon as its summary is there."""
+    """Makes the lines of points in their order, each as soon as its summary is there."""
 
     def __init__(
         self,
@@ -121,7 +125,7 @@ class _Measurer:
         summary: summaries.Summaries,
         keep: Callable[[list[Row]], None],
     ):
-        self.judge, self.rows = Judge(game), list[Row]()
+        self.rows = list[Row]()
         self.done, self.measured = list[Play](), list[comparing.Measured]()
         self._game, self._player, self._summary, self._keep = game, player, summary, keep
 
@@ -146,8 +150,10 @@ class _Measurer:
     def _measure(self) -> None:
         play = self.done[len(self.rows)]
         figures, pairs = self._summary.figures(play, self._raw)
-        row = measuring.measure_point(self._game, play, figures, self._player, self.judge)
-        self.rows.append(row)
+        published = None
+        if isinstance(play.built, Publishing):
+            published = self._player.published(play)
+        self.rows.append(measuring.point_line(self._game, play, figures, published))
         self.measured.append(
             comparing.Measured(
                 entry=play.entry.name,
