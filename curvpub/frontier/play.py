@@ -2,8 +2,9 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -33,10 +34,15 @@ class Player:
         todo = sum(len(store.missing_shadows(f, self._game.shadows)) for f in folders)
         return todo + sum(len(store.missing_shadows(p.folder, self._game.shadows)) for p in plays)
 
-    def prepare(self, plays: list[Play]) -> None:
-        """Compiles ahead what the missing shadows of points need, where that is worth it."""
+    @contextlib.contextmanager
+    def prepared(self, plays: list[Play]) -> Iterator[None]:
+        """Compiles what the missing shadows of points need beside the body, where that pays."""
         missing = lambda p: store.missing_shadows(p.folder, self._game.shadows)
         self._programs.prepare([p for p in plays if missing(p)])
+        try:
+            yield
+        finally:
+            self._programs.close()
 
     def play(self, play: Play, advance: Advance) -> None:
         """Plays the shadows of a point that are missing.

@@ -18,7 +18,7 @@ from curvpub.audit.game import may_wait, over_shadows
 from curvpub.frontier import models, registry
 from curvpub.frontier.games import Game
 from curvpub.frontier.planning import Play
-from curvpub.runtime import devices, progress
+from curvpub.runtime import devices
 from curvpub.stages.audit import shadows_per_call
 from curvpub.types import Array, Records, Release
 
@@ -50,6 +50,7 @@ class Programs:
         self.group = shadows_per_call(base.audit.shadows_per_call, self.mesh.size)
         self._known: dict[Any, concurrent.futures.Future[Any]] = {}
         self._lock = threading.Lock()
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._key = jax.eval_shape(lambda: jax.random.key(0))
         self._records = jax.eval_shape(lambda: game.members(0))
 
@@ -119,20 +120,22 @@ class Programs:
         return self._once("test", lambda: devices.replicate(self.mesh, make()))
 
     def prepare(self, plays: list[Play]) -> None:
-        """Compiles what plays need, several programs side by side, if there is an accelerator.
+        """Starts to compile what plays need, in their order, if there is an accelerator.
 
-        Its compiler works on one core, and a frontier has dozens of programs. On a CPU they are
-        compiled as they are needed: the compiler of one keeps the cores busy, and the memory.
+        Its compiler works on one core, and a frontier has dozens of programs: several are compiled
+        side by side, while the first of them run. On a CPU they are compiled as they are needed:
+        the compiler of one keeps the cores busy, and the memory.
         """
-        if jax.default_backend() == "cpu" or not plays:
+        if jax.default_backend() == "cpu":
             return
-        at_once = max(1, (os.cpu_count() or 1) // 2)
-        with (
-            progress.bar(len(plays), "compile", unit="point") as bar,
-            concurrent.futures.ThreadPoolExecutor(at_once) as pool,
-        ):
-            for _ in pool.map(self._needed, plays):
-                bar.update()
+        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2))
+        for play in plays:
+            self._pool.submit(self._needed, play)
+
+    def close(self) -> None:
+        """Gives up on what has not begun to compile."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def may_overlap(self, play: Play) -> bool:
         """Whether a point's programs may run side by side (see `audit.game.may_wait`)."""

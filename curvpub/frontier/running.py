@@ -89,8 +89,8 @@ def _run_game(
     # The raw data's game first: others are compared with it record by record.
     plays = sorted(plays, key=lambda p: p.entry.kind != "raw")
     todo = [p for p in plays if p.entry.name in chosen]
-    player.prepare(todo)
     with (
+        player.prepared(todo),
         summaries.Summaries(game) as summary,
         progress.bar(player.work(todo), f"frontier {game.seed}", unit="shadow") as bar,
     ):
