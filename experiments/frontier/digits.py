@@ -138,15 +138,22 @@ def all_entries(kind: str = "image"):
     return PUBLISHERS | shown
 
 
-def sized_entries(size: str, batch_size: int = 512):
-    """Entries of images by the size of a frontier: those with an epsilon, without, or both.
+STRONGEST = ("raw", "ksame", "smote", "latent_noise", "prior", "prior_few", "prior_narrow")
 
-    Beside those with an epsilon, whose batches have `batch_size` records, are the raw data and the
-    method.
+
+def sized_entries(size: str, batch_size: int = 512):
+    """Entries of images by the size of a frontier.
+
+    Args:
+      size: `full` has those without an epsilon, `all` those with one too, `formal` these beside the
+        raw data and the method, `small` the method and what was strongest against it on digits.
+      batch_size: expected number of records in a batch where there is an epsilon.
     """
     entries = all_entries()
     if size == "formal":
         return formal_publishers(batch_size) | {k: entries[k] for k in ("raw", *METHOD)}
+    if size == "small":
+        return {k: entries[k] for k in (*STRONGEST, *METHOD)}
     return entries | formal_publishers(batch_size) if size == "all" else entries
 
 

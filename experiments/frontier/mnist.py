@@ -1,12 +1,14 @@
 """Every publisher on MNIST: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/mnist.py
+    python -m curvpub.frontier --config=experiments/frontier/mnist.py:small  # half an hour
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:formal
-    python -m curvpub.frontier --config=experiments/frontier/mnist.py:all  # both, on a GPU
+    python -m curvpub.frontier --config=experiments/frontier/mnist.py:all    # all, on a GPU
 
 A pool of 4,000 records, 32 shadows, models and training as in `experiments/mnist.py:small`,
-and the publishers and strengths of `digits.py`; with `formal` those with an epsilon. Needs the
-prepared data set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
+and the publishers and strengths of `digits.py`; `formal` has those with an epsilon, and
+`small` the strongest of them on 16 shadows. Needs the prepared data set in `TFDS_DATA_DIR`. A killed
+run goes on with the same command.
 """
 
 import pathlib
@@ -18,8 +20,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 def get_config(size: str = "full"):
-    if size not in ("full", "formal", "all"):
-        raise ValueError(f"size={size!r} must be 'full', 'formal' or 'all'")
+    if size not in ("full", "small", "formal", "all"):
+        raise ValueError(f"size={size!r} must be 'full', 'small', 'formal' or 'all'")
     base = runpy.run_path(str(HERE.parent / "mnist.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size, 1024)
@@ -27,4 +29,7 @@ def get_config(size: str = "full"):
     if size == "all":
         config.base.audit.shadows_per_call = 32
         config.utility_models = ("linear", "mlp", "conv")
+    if size == "small":
+        config.base.audit.shadows = 16
+        config.quality_shadows = 1
     return config
