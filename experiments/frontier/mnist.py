@@ -7,8 +7,8 @@
 
 A pool of 4,000 records, 32 shadows, models and training as in `experiments/mnist.py:small`,
 and the publishers and strengths of `digits.py`; `formal` has those with an epsilon, and
-`small` the strongest of them on 16 shadows. Needs the prepared data set in `TFDS_DATA_DIR`. A killed
-run goes on with the same command.
+`small` the strongest of them on 16 shadows. Needs the prepared data set in `TFDS_DATA_DIR`. A
+killed run goes on with the same command.
 """
 
 import pathlib
