@@ -74,6 +74,7 @@ KEEPERS = {
     "pandas": ("standalone.anonymeter",),
     "dp_accounting": ("dp.accounting",),
     "tensorflow": (),
+    "mbi": ("publishers.spanning_tree",),
     "torch": ("evaluate.external",),
     "onnxruntime": ("evaluate.external",),
     # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.

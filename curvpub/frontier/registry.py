@@ -24,6 +24,7 @@ from curvpub.publishers import (
     LatentNoisePublisher,
     LatentPublisher,
     MixupPublisher,
+    MstPublisher,
     NoisePublisher,
     PriorPublisher,
     RawPublisher,
@@ -278,6 +279,9 @@ PUBLISHERS: dict[str, Kind] = {
     "method": Kind(_method),
     # Strength is epsilon; the extra `dp` is needed.
     "dp_merf": in_one_part(lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a))),
+    "mst": in_one_part(  # needs the extra `marginals`
+        lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_model_options(a))
+    ),
     "dp_vae": in_two_parts(
         lambda a: DPVaePublisher(schema=a.schema, problem=_as_decoded(a), budget=_budget(a))
     ),
