@@ -5,6 +5,7 @@ NIST's contest of 2018 and, with AIM, the usual yardstick of private tables.
 """
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import itertools
 import math
@@ -19,12 +20,14 @@ from curvpub.publishers import encoding
 from curvpub.publishers.spanning_tree import synthesise_apart
 from curvpub.types import Array, Records, Release, Schema
 
-PACKAGE = "mbi"
+_PACKAGE = "mbi"
 
 
 def is_installed() -> bool:
-    """Whether inference can run."""
-    return importlib.util.find_spec(PACKAGE) is not None
+    """Whether inference can run: `mbi` 1 is there; version 2 has other names for everything."""
+    if importlib.util.find_spec(_PACKAGE) is None:
+        return False
+    return importlib.metadata.version(_PACKAGE).split(".")[0] == "1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class MstPublisher:
         dp.check_columns(self.schema, self.budget.bounds)
         _check_cuts(self.cuts, self.budget.bounds)
         if not is_installed():
-            raise ValueError("MST needs mbi: pip install 'curvpub[marginals]'")
+            raise ValueError("MST needs mbi 1: pip install 'curvpub[marginals]'")
 
     @property
     def edges(self) -> tuple[tuple[float, ...], ...]:

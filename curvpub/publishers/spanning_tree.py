@@ -20,6 +20,11 @@ import numpy as np
 
 from curvpub.dp import concentrated
 
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "true", "JAX_NUMPY_DTYPE_PROMOTION": "standard",
+    "JAX_NUMPY_RANK_PROMOTION": "allow",
+}  # fmt: skip
+"""Of the process: what `mbi` is written for, whatever this one has."""
 _LEAST = 3.0  # noise deviations that a value's count must reach to be kept apart
 
 
@@ -36,8 +41,7 @@ def synthesise_apart(seed: np.ndarray, codes: np.ndarray, **settings: Any) -> np
         input=given.getvalue(),
         capture_output=True,
         check=False,
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p) or ".", "JAX_PLATFORMS": "cpu"},
+        env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
     )
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()

@@ -8,11 +8,11 @@ extra `marginals` is installed. Needs the prepared data set in `TFDS_DATA_DIR`.
 A killed run goes on with the same command.
 """
 
-import importlib.util
 import pathlib
 import runpy
 
 from curvpub.frontier.settings import frontier_dict
+from curvpub.publishers import marginals
 
 HERE = pathlib.Path(__file__).parent
 
@@ -36,6 +36,6 @@ def get_config():
     base = runpy.run_path(str(HERE.parent / "adult.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]("table")
-    if importlib.util.find_spec("mbi") is not None:
+    if marginals.is_installed():
         entries = entries | {"mst": MST}
     return frontier_dict(base, entries, name="adult", quality_shadows=4, utility_steps=500)
