@@ -30,6 +30,18 @@ HEAD = (
     "`python -m curvpub.frontier` wrote. The second table of each asks, at the accuracy of every "
     "point that is not beaten, how exposed the method is beside the best competitor there, by "
     "interpolation within an entry; below 1 the method is less exposed. Excess is AUC less 0.5.\n\n"
+    "Not in the tables unless asked for:\n\n"
+    "- **Fine-tuning value.** `--config.fine_tune_records=100`: the accuracy of a network "
+    "trained on a release and then on so many real records, and of the same network trained on "
+    "these alone (`fine_tuned_accuracy`, `from_scratch_accuracy` of `quality`). The records "
+    "come out of the half of the test set that selects strengths. Alone: "
+    "`curvpub.evaluate.fine_tuning`, with an interval of the difference.\n"
+    "- **Frechet distance in a network of one's own.** `--config.feature_weights=FILE`, ONNX "
+    "(extra `onnx`) or TorchScript: `frechet_external`. Which file gives published FID figures "
+    "is said in `curvpub/evaluate/external.py`.\n"
+    "- **MST**, the usual yardstick of private tables (`publishers/marginals.py`, kind `mst`, "
+    "strength epsilon), is in `experiments/frontier/adult.py` where the extra `marginals` is "
+    "installed. Bins of numeric columns are between public bounds and cost no privacy.\n\n"
 )
 
 

@@ -74,7 +74,9 @@ KEEPERS = {
     "pandas": ("standalone.anonymeter",),
     "dp_accounting": ("dp.accounting",),
     "tensorflow": (),
-    "torch": (),
+    "mbi": ("publishers.spanning_tree",),
+    "torch": ("evaluate.external",),
+    "onnxruntime": ("evaluate.external",),
     # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.
     "tensorflow_datasets": ("data",),
     # curvpub.data.source: its bar must not start JAX, which `runtime.progress` imports.

@@ -5,7 +5,9 @@ ones, but for what the release itself says.
 """
 
 from curvpub.evaluate.calibration import expected_calibration_error
-from curvpub.evaluate.fidelity import Fidelity, fidelity
+from curvpub.evaluate.external import external_network, external_space
+from curvpub.evaluate.fidelity import Fidelity, fidelity, frechet_in
+from curvpub.evaluate.fine_tuning import FineTuning, fine_tuning, paired_difference
 from curvpub.evaluate.frechet import frechet_distance
 from curvpub.evaluate.neighbourhoods import Neighbourhoods, neighbourhoods
 from curvpub.evaluate.space import FeatureSpace, fit_space, given_space
@@ -30,6 +32,7 @@ from curvpub.evaluate.vendi import vendi_score
 __all__ = [
     "FeatureSpace",
     "Fidelity",
+    "FineTuning",
     "Marginals",
     "Neighbourhoods",
     "Supports",
@@ -39,13 +42,18 @@ __all__ = [
     "association_difference",
     "detection",
     "expected_calibration_error",
+    "external_network",
+    "external_space",
     "fidelity",
+    "fine_tuning",
     "fit_space",
     "frechet_distance",
+    "frechet_in",
     "given_space",
     "marginals",
     "neighbourhoods",
     "network_log_probs",
+    "paired_difference",
     "standard_models",
     "supports",
     "table_fidelity",

@@ -46,18 +46,12 @@ def fidelity(
     Raises:
       ValueError: the release does not fit the schema, or points are too few.
     """
-    checks.check_whole("most", most, 2)
-    checks.check_release(space.schema, release)
-    rng = np.random.default_rng(seed)
-    count = min(most, len(space.reference), len(release.x))
-    rows = rng.permutation(len(release.x))[:count]
-    real = space.reference[rng.permutation(len(space.reference))[:count]]
-    published = space.embed(np.asarray(release.x)[rows])
+    real, published = equal_samples(space, release, most=most, seed=seed)
     near = neighbourhoods(real, published, neighbours=neighbours)
     typical = supports(real, published, neighbours=neighbours)
     centre = space.reference.mean(axis=0)
     return Fidelity(
-        count=count,
+        count=len(real),
         frechet=frechet_distance(real, published),
         precision=near.precision,
         recall=near.recall,
@@ -68,3 +62,25 @@ def fidelity(
         vendi=vendi_score(published - centre),
         vendi_real=vendi_score(real - centre),
     )
+
+
+def frechet_in(space: FeatureSpace, release: Release, *, most: int = 5000, seed: int = 0) -> float:
+    """The Frechet distance alone, of as many published as real points; see `fidelity`."""
+    return frechet_distance(*equal_samples(space, release, most=most, seed=seed))
+
+
+def equal_samples(
+    space: FeatureSpace, release: Release, *, most: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many real as published points `[n, d]`, at most `most` of either.
+
+    Raises:
+      ValueError: the release does not fit the schema.
+    """
+    checks.check_whole("most", most, 2)
+    checks.check_release(space.schema, release)
+    rng = np.random.default_rng(seed)
+    count = min(most, len(space.reference), len(release.x))
+    rows = rng.permutation(len(release.x))[:count]
+    real = space.reference[rng.permutation(len(space.reference))[:count]]
+    return real, space.embed(np.asarray(release.x)[rows])

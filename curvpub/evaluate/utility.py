@@ -6,7 +6,8 @@ are used as they are: by the cross-entropy, or as weights where a library wants 
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,25 @@ def network_log_probs(
     Raises:
       ValueError: the kind is `boosting`, or does not fit the data.
     """
+    network = make_network(schema, model)
+    stats = features.fit_features(schema, release.x)
+    params = train_network(key, schema, model, network, stats, release)
+    return ask_network(schema, network, stats, params, x)
+
+
+class Network(NamedTuple):
+    """A user's network as pure functions of one record's features `[D]`."""
+
+    init: Callable[[Array, Array], Any]  # init(key, x) -> params
+    apply: classifier.Apply  # apply(params, x) -> logits [C]
+
+
+def make_network(schema: Schema, model: UserModel) -> Network:
+    """The network that a user's model stands for.
+
+    Raises:
+      ValueError: the kind is `boosting`, or does not fit the data.
+    """
     if model.kind == "boosting":
         raise ValueError("kind='boosting' cannot be traced: use boosting_probs")
     linear = model.kind == "linear"
@@ -144,21 +164,38 @@ def network_log_probs(
         hidden=() if linear else model.hidden,
         channels=model.channels,
     )
-    stats = features.fit_features(schema, release.x)
+    return Network(module.init, lambda params, x: jnp.asarray(module.apply(params, x)))
+
+
+def train_network(
+    key: Array,
+    schema: Schema,
+    model: UserModel,
+    network: Network,
+    stats: features.FeatureStats,
+    release: Release,
+) -> Any:
+    """Parameters of a network after the model's steps on a release, normalised by `stats`."""
     known = features.encode_features(schema, stats, release.x)
-    asked = features.encode_features(schema, stats, x)
-    apply = lambda params, x: jnp.asarray(module.apply(params, x))
-    params = classifier.train_classifier(
+    return classifier.train_classifier(
         key,
-        module.init,
-        apply,
+        network.init,
+        network.apply,
         known,
         release.y.astype(known.dtype),
         steps=model.steps,
         batch_size=model.batch_size,
         learning_rate=model.learning_rate,
     )
-    return map_blocks(lambda x: jax.nn.log_softmax(apply(params, x)), asked, block_size=_BLOCK)
+
+
+def ask_network(
+    schema: Schema, network: Network, stats: features.FeatureStats, params: Any, x: Array
+) -> Array:
+    """Log-probabilities `[T, C]` of records `x [T, ...]`, normalised by `stats`."""
+    asked = features.encode_features(schema, stats, x)
+    answer = lambda x: jax.nn.log_softmax(network.apply(params, x))
+    return map_blocks(answer, asked, block_size=_BLOCK)
 
 
 def boosting_probs(schema: Schema, model: UserModel, release: Release, x: np.ndarray) -> np.ndarray:

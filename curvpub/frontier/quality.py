@@ -1,5 +1,7 @@
 """How good the releases of a few shadows are: what users' models learn, fidelity and diversity."""
 
+import functools
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -18,7 +20,11 @@ _MARGINALS = ("one_way", "one_way_worst", "two_way", "two_way_worst")
 
 
 class Judge:
-    """Measures releases of a game, in a feature space that is fitted once, outside the pool."""
+    """Measures releases of a game, in a feature space that is fitted once, outside the pool.
+
+    Raises:
+      ValueError: `fine_tune_records` or `feature_weights` does not suit the data.
+    """
 
     def __init__(self, game: Game):
         self._game = game
@@ -29,8 +35,21 @@ class Judge:
         rows = game.halves[1]  # what no strength was selected by
         self._reported = Records(x=test.x[rows], y=test.y[rows])
         self._space: evaluate.FeatureSpace | None = None
+        self._few, rows = shared.fine_tune_records, game.halves[0]
+        if self._few > len(rows):
+            raise ValueError(
+                f"fine_tune_records={self._few!r} must be at most {len(rows)}, the half of the "
+                "test records that is not reported"
+            )
+        self._weights = ""
+        if shared.feature_weights:
+            self._embed = evaluate.external_network(
+                game.dataset.schema, shared.feature_weights, name="feature_weights"
+            )
+            content = pathlib.Path(shared.feature_weights).read_bytes()
+            self._weights = hashlib.sha256(content).hexdigest()
         self._digest = fingerprint(
-            shared.utility_models, shared.utility_steps,
+            shared.utility_models, shared.utility_steps, self._few, self._weights,
             code_digest("curvpub.evaluate", "curvpub.frontier.quality"),
         )  # fmt: skip
 
@@ -43,6 +62,11 @@ class Judge:
                 game.key("space", 0), game.dataset.schema, game.dataset.test
             )
         return self._space
+
+    @functools.cached_property
+    def external(self) -> evaluate.FeatureSpace:
+        """The space of the network in `feature_weights`."""
+        return evaluate.given_space(self._game.dataset.schema, self._embed, self._game.dataset.test)
 
     def path(self, folder: pathlib.Path, shadow: int) -> pathlib.Path:
         """Where the figures of one release are kept."""
@@ -65,8 +89,25 @@ class Judge:
             for name, value in (("accuracy", u.accuracy.value), ("calibration", u.calibration))
         }
         found |= self._likeness(release)
+        if self._few:
+            found |= self._fine_tuned(shadow, release)
         files.write_json(self.path(folder, shadow), found)
         return found
+
+    def _fine_tuned(self, shadow: int, release: Release) -> dict[str, float]:
+        """What a user makes of the release and a few records; every entry's user has the same."""
+        game, test = self._game, self._game.dataset.test
+        order = np.asarray(jax.random.permutation(game.key("few", shadow), len(game.halves[0])))
+        rows = game.halves[0][order[: self._few]]
+        tuned = evaluate.fine_tuning(
+            game.key("fine_tuning", shadow), game.dataset.schema, release,
+            Records(x=test.x[rows], y=test.y[rows]), self._reported,
+            model=[m for m in self._models if m.kind != "boosting"][-1],
+        )  # fmt: skip
+        return {
+            "fine_tuned_accuracy": tuned.fine_tuned.value,
+            "from_scratch_accuracy": tuned.from_scratch.value,
+        }
 
     def reference(self) -> dict[str, Any]:
         """Real records against real ones: the likeness of one half of the pool to the test set."""
@@ -88,6 +129,8 @@ class Judge:
             for name in _MARGINALS:
                 found[f"marginals_{name}"] = float(getattr(table.marginals, name))
             found |= {"association": table.association, "detection": table.detection.value}
+        if self._weights:
+            found["frechet_external"] = evaluate.frechet_in(self.external, release)
         return found
 
 

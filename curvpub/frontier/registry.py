@@ -24,6 +24,7 @@ from curvpub.publishers import (
     LatentNoisePublisher,
     LatentPublisher,
     MixupPublisher,
+    MstPublisher,
     NoisePublisher,
     PriorPublisher,
     RawPublisher,
@@ -285,6 +286,9 @@ PUBLISHERS: dict[str, Kind] = {
     # Strength is epsilon; the extra `dp` is needed.
     "dp_merf": in_one_part(
         lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a), **_merf_options(a))
+    ),
+    "mst": in_one_part(  # needs the extra `marginals`
+        lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_options(a))
     ),
     "dp_vae": in_two_parts(
         lambda a: DPVaePublisher(

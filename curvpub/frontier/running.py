@@ -53,36 +53,43 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
         )
     private = files.private_folder(workdir / "private")
     games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
-    plans = [plan(game) for game in games]
+    plans, judges = [plan(game) for game in games], [Judge(game) for game in games]
     path, rows = workdir / "results.jsonl", [_run_row(config)]
 
     def keep(found: list[Row]) -> None:
         results.write(path, rows + found)
 
-    for game, plays in zip(games, plans, strict=True):
+    for game, plays, judge in zip(games, plans, judges, strict=True):
         logging.info(
             "seed %d: %d pool records, %d shadows, %d points", game.seed, len(game.dataset.pool),
             game.shadows, len(plays),
         )  # fmt: skip
-        rows += _run_game(game, plays, chosen, keep)
+        rows += _run_game(game, plays, judge, chosen, keep)
     results.write(path, rows)
     _show(rows, workdir)
     return path
 
 
 def _run_row(config: FrontierConfig) -> dict[str, Any]:
+    shared = dataclasses.asdict(config.shared)
+    # Where a file lies is nobody's business.
+    shared["feature_weights"] = pathlib.Path(config.shared.feature_weights).name
     return {
         "record": "run",
         "data": config.shared.name,
         "effort": config.shared.effort,
         "configuration": workspace.public_settings(config.base),
-        "shared": dataclasses.asdict(config.shared),
+        "shared": shared,
         "machine": results.machine(),
     }
 
 
 def _run_game(
-    game: Game, plays: list[Play], chosen: list[str], keep: Callable[[list[Row]], None]
+    game: Game,
+    plays: list[Play],
+    judge: Judge,
+    chosen: list[str],
+    keep: Callable[[list[Row]], None],
 ) -> list[Row]:
     """Plays and measures one seed's points; `keep` gets all lines so far, as they come."""
     player = Player(game)
@@ -105,7 +112,6 @@ def _run_game(
     ranking.mark(game, rows, measured)
     compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
     keep([*rows, *compared])
-    judge = Judge(game)
     with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:
         for row, play in zip(rows, done, strict=True):
             row["quality"] = measuring.quality_of(game, play, player, judge)
@@ -187,6 +193,7 @@ def describe_plan(config: FrontierConfig, workdir: pathlib.Path) -> str:
     for seed in config.shared.seeds:
         game = open_game(config, seed, files.private_folder(workdir / "private") / f"seed-{seed}")
         plays = plan(game)
+        Judge(game)  # checks what it is to measure with
         lines.append(f"seed {seed}: {Player(game).work(plays)} trainings and shadows to do")
         for entry in config.entries:
             mine = [p for p in plays if p.entry.name == entry.name]

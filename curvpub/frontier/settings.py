@@ -70,6 +70,10 @@ class Frontier:
       utility_steps: gradient steps of these, trees of `boosting` a tenth of it.
       exposed_share: share of the pool that counts as most exposed.
       accuracy_kept: share of the best accuracy that a selected strength keeps at least.
+      fine_tune_records: real records of a user who fine-tunes on them what was trained on a
+        release; they come out of the test records that select strengths. 0 = not measured.
+      feature_weights: file of a network, for example Inception, in whose features the Frechet
+        distance of images is measured besides; see `evaluate.external`. Empty = not measured.
     """
 
     name: str = "frontier"
@@ -80,6 +84,8 @@ class Frontier:
     utility_steps: int = 1000
     exposed_share: float = 0.05
     accuracy_kept: float = 0.95
+    fine_tune_records: int = 0
+    feature_weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,6 +228,13 @@ def _validate(config: FrontierConfig) -> None:
         raise ValueError(f"utility_models={models!r} must be some of {MODEL_KINDS}, each once")
     if shared.utility_steps < 10:
         raise ValueError(f"utility_steps={shared.utility_steps!r} must be at least 10")
+    if shared.fine_tune_records < 0:
+        raise ValueError(f"fine_tune_records={shared.fine_tune_records!r} must be at least 0")
+    if shared.fine_tune_records and set(models) == {"boosting"}:
+        raise ValueError(
+            f"fine_tune_records={shared.fine_tune_records!r} needs a network among "
+            f"utility_models={models!r}"
+        )
     for name in ("exposed_share", "accuracy_kept"):
         if not 0 < getattr(shared, name) <= 1:
             raise ValueError(f"{name}={getattr(shared, name)!r} must lie in (0, 1]")

@@ -18,6 +18,7 @@ from curvpub.publishers.ksame import KSamePublisher
 from curvpub.publishers.latent import LatentPublisher
 from curvpub.publishers.latent_ksame import LatentKSamePublisher
 from curvpub.publishers.latent_noise import LatentNoisePublisher
+from curvpub.publishers.marginals import MstPublisher
 from curvpub.publishers.mixup import MixupPublisher
 from curvpub.publishers.noise import NoisePublisher
 from curvpub.publishers.prior import PriorPublisher
@@ -40,6 +41,7 @@ __all__ = [
     "LatentNoisePublisher",
     "LatentPublisher",
     "MixupPublisher",
+    "MstPublisher",
     "NoisePublisher",
     "Prepared",
     "PriorPublisher",

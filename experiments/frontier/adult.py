@@ -3,7 +3,8 @@
     python -m curvpub.frontier --config=experiments/frontier/adult.py
 
 A pool of 4,000 records, 32 shadows, models and training as in `experiments/adult.py:small`,
-and the publishers and strengths of `digits.py`. Needs the prepared data set in `TFDS_DATA_DIR`.
+and the publishers and strengths of `digits.py`; MST, with an epsilon for its strength, where the
+extra `marginals` is installed. Needs the prepared data set in `TFDS_DATA_DIR`.
 A killed run goes on with the same command.
 """
 
@@ -11,12 +12,30 @@ import pathlib
 import runpy
 
 from curvpub.frontier.settings import frontier_dict
+from curvpub.publishers import marginals
 
 HERE = pathlib.Path(__file__).parent
+
+# Of age, fnlwgt, education_num, capital_gain, capital_loss, hours_per_week: the codebook's ranges.
+# Gains and losses are 0 for most people and round sums of dollars for the others.
+MST_OPTIONS = {
+    "bounds": ((17, 90), (0, 1_500_000), (1, 16), (0, 99_999), (0, 5_000), (1, 99)),
+    "cuts": (
+        (), tuple(range(50_000, 500_000, 50_000)), (),
+        (1, 2_000, 4_000, 6_000, 8_000, 12_000, 20_000, 50_000),
+        (1, 1_000, 1_500, 1_750, 2_000, 2_250, 2_500, 3_000), (),
+    ),
+}  # fmt: skip
+MST = {
+    "kind": "mst", "strengths": (1, 3, 10), "options": MST_OPTIONS,
+    "effort": "cut points from the codebook, no other tuning",
+}  # fmt: skip
 
 
 def get_config():
     base = runpy.run_path(str(HERE.parent / "adult.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]("table")
+    if marginals.is_installed():
+        entries = entries | {"mst": MST}
     return frontier_dict(base, entries, name="adult", quality_shadows=4, utility_steps=500)

@@ -115,6 +115,8 @@ def test_publishers_in_two_parts_share_what_was_trained(records):
 
 def test_every_kind_builds(records):
     for name, kind in registry.PUBLISHERS.items():
+        if name == "mst":  # of tables: tests/publishers/test_marginals.py
+            continue
         strength = None if kind.traced else 10.0
         built = registry.build(name, asked(make_config())._replace(strength=strength))
         with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int

@@ -2,18 +2,20 @@
 
 import json
 import stat
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub import audit
+from curvpub import audit, evaluate
 from curvpub.config import config_dict
 from curvpub.frontier import (
     games,
     planning,
     programs,
+    quality,
     registry,
     results,
     running,
@@ -315,6 +317,10 @@ def test_table_goes_between_the_markers(finished):
         ({"quality_shadows": 9}, "quality_shadows=9"),
         ({"utility_models": ("tree",)}, "utility_models"),
         ({"accuracy_kept": 0.0}, "accuracy_kept"),
+        ({"fine_tune_records": -1}, "fine_tune_records=-1"),
+        ({"fine_tune_records": 101}, "fine_tune_records=101 must be at most 100"),
+        ({"fine_tune_records": 5, "utility_models": ("boosting",)}, "needs a network"),
+        ({"feature_weights": "/nowhere/net.onnx"}, "feature_weights='/nowhere/net.onnx' is no"),
         ({"base": {"audit__fpr": 0.001}}, "audit.fpr"),
         ({"base": {"audit__shadows": 7}}, "audit.shadows"),
     ],
@@ -323,6 +329,59 @@ def test_bad_settings_are_sentences_before_any_work(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, **change)
     assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_plan_checks_what_is_measured(tmp_path):
+    config = settings.from_frontier_dict(make_settings(feature_weights="absent.pt"))
+    with pytest.raises(ValueError, match=r"feature_weights='absent\.pt' is no file"):
+        running.describe_plan(config, tmp_path)
+
+
+def test_fine_tuning_and_a_network_of_ones_own_are_measured(finished, tmp_path, monkeypatch):
+    """The few records come from the half of the test set that no figure is reported of."""
+    asked = []
+
+    def fine_tuning(key, schema, release, few, test, *, model):
+        asked.append((few, test))
+        return evaluate.fine_tuning(key, schema, release, few, test, model=model, steps=5)
+
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"of no matter: the loader is replaced")
+    flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
+    monkeypatch.setattr(quality.evaluate, "external_network", lambda *a, **k: flat, raising=True)
+    monkeypatch.setattr(
+        quality, "evaluate", types.SimpleNamespace(**vars(evaluate) | {"fine_tuning": fine_tuning})
+    )
+    entries = {k: ENTRIES[k] for k in ("raw", "noise")}
+    settings_ = make_settings(entries, fine_tune_records=20, feature_weights=str(weights))
+    config = settings.from_frontier_dict(settings_)
+    rows = results.read(running.run_frontier(config, tmp_path / "run"))
+    found = {p["strength"]: p["quality"]["mean"] for p in results.points(rows)}
+    game = games.open_game(config, 0, tmp_path / "run" / "private" / "seed-0")
+    test = game.dataset.test
+    known = {x.tobytes() for x in test.x[game.halves[0]]}
+    reported = {x.tobytes() for x in test.x[game.halves[1]]}
+    assert len(asked) == 3
+    for few, measured in asked:
+        assert len(few) == 20
+        assert {x.tobytes() for x in few.x} <= known - reported
+        assert {x.tobytes() for x in measured.x} == reported
+        np.testing.assert_array_equal(few.x, asked[0][0].x)  # every entry's user has the same
+    scratch = {v["from_scratch_accuracy"] for v in found.values()}
+    assert len(scratch) == 1
+    assert found[0.0]["fine_tuned_accuracy"] > found[1.5]["fine_tuned_accuracy"]
+    assert found[0.0]["frechet_external"] < found[1.5]["frechet_external"]
+    release = flat(test.x), flat(game.members(0).x)
+    rng = np.random.default_rng(0)
+    rows_, real = rng.permutation(200)[:200], rng.permutation(200)[:200]
+    expected = evaluate.frechet_distance(release[0][real], release[1][rows_])
+    np.testing.assert_allclose(found[0.0]["frechet_external"], expected, rtol=1e-5)
+    run_row = next(r for r in rows if r["record"] == "run")
+    assert run_row["shared"]["feature_weights"] == "weights.pt"
+    usual = results.points(finished[1])[0]["quality"]["mean"]
+    assert set(found[0.0]) - set(usual) == {
+        "fine_tuned_accuracy", "from_scratch_accuracy", "frechet_external",
+    }  # fmt: skip
 
 
 def test_a_signal_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
