@@ -47,15 +47,17 @@ class Case:
 
 def cases(quick: bool) -> list[Case]:
     """The default step, then what each part and setting costs."""
-    default = "default: a quarter of the batch takes one lower iteration"
+    default = "default: an eighth of the batch takes one lower iteration"
     rows = [Case(what=default), Case(what="no lower level", lower=LowerConfig(batch_fraction=0.0))]
     if quick:
         return rows
     wide = ModelConfig(hidden=(512, 512), disc_hidden=(512, 512))
     conv = ModelConfig(kind="conv")
+    quarter = "a quarter of the batch takes one lower iteration"
     everyone = "the whole batch takes one lower iteration"
     return [
         *rows,
+        Case(what=quarter, lower=LowerConfig(batch_fraction=0.25)),
         Case(what=everyone, lower=LowerConfig(batch_fraction=1.0)),
         Case(what="unrolled hypergradient", train=TrainConfig(hypergradient="unrolled")),
         Case(what="implicit hypergradient", train=TrainConfig(hypergradient="implicit")),

@@ -45,6 +45,19 @@ HEAD = (
 )
 
 
+UNFINISHED = (
+    "\n\n## Begun on a GPU\n\n"
+    "`mnist.py:all` and `fashion_mnist.py` with 32 shadows in one call, side by side on one H100, "
+    "ended after seven minutes (`docs/results/unfinished/`): no strength is selected and nothing "
+    "is compared. Nearly all of the time went to compiling: a point's 32 shadows are published and "
+    "attacked in 4 to 20 seconds mostly, and its programs take half a minute and more to compile. "
+    "XLA's search for fast kernels was off "
+    "(`XLA_FLAGS='--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false'`): with it, and "
+    "beside two other processes, the program that publishes the digits had not been compiled after "
+    "three minutes, without it and alone in nine seconds.\n\n"
+)
+
+
 def take(run: pathlib.Path) -> None:
     """Copies a run's results and figures."""
     rows = results.read(run / "results.jsonl")
@@ -67,9 +80,15 @@ def table(*, compared: bool, images: str) -> str:
     return "\n\n".join(found) or "No frontier has been run yet."
 
 
+def unfinished() -> str:
+    """Every point of the runs that were cut off."""
+    paths = sorted((RESULTS / "unfinished").glob("frontier-*.jsonl"))
+    return UNFINISHED + "\n\n".join(tables.every_point(results.read(p)) for p in paths) + "\n"
+
+
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
     short = table(compared=False, images="docs/img")
     README.write_text(tables.readme_with(README.read_text(), short))
-    PAGE.write_text(HEAD + table(compared=True, images="img") + "\n")
+    PAGE.write_text(HEAD + table(compared=True, images="img") + unfinished())

@@ -21,6 +21,35 @@ def markdown(rows: Sequence[Row], *, compared: bool = True) -> str:
     return "\n\n".join(found)
 
 
+def every_point(rows: Sequence[Row]) -> str:
+    """All points there are, and how long a shadow took, without any comparison."""
+    points = results.points(rows)
+    head = [
+        f"{points[0]['data']}: entry, strength", "accuracy", "worst attack: AUC",
+        f"TPR at {points[0]['fpr']:.2g} FPR", "the same, wrong members: AUC",
+        "seconds a shadow: training; release and attack",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for point in points:
+        worst, seconds = point["worst"], point["seconds"]
+        train = "" if seconds["train"] is None else f"{seconds['train']:.2g}"
+        cells = [
+            f"{point['entry']}, {point['strength']:g}",
+            _share(point["accuracy"]),
+            _worst(worst["auc"]),
+            _worst(worst["tpr"], percent=True) if "tpr" in worst else "",
+            _bracket(point["null"]["auc"], "{:.3f}"),
+            f"{train}; {seconds['release_and_attack']:.2g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    machine = rows[0]["machine"]
+    lines.append(
+        f"\n{points[0]['shadows']} shadows, {points[0]['pool']:,} pool records; "
+        f"{machine['devices']}, jax {machine['jax']}."
+    )
+    return "\n".join(lines)
+
+
 def readme_with(text: str, table: str) -> str:
     """A README's text with another table between the markers.
 

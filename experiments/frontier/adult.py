@@ -16,8 +16,8 @@ from curvpub.publishers import marginals
 
 HERE = pathlib.Path(__file__).parent
 
-# Of age, fnlwgt, education_num, capital_gain, capital_loss, hours_per_week: the codebook's ranges.
-# Gains and losses are 0 for most people and round sums of dollars for the others.
+# Of age, fnlwgt, education_num, capital_gain, capital_loss, hours_per_week: round numbers around the
+# ranges of the public test split. Gains and losses are 0 for most people and round sums of dollars for the others.
 MST_OPTIONS = {
     "bounds": ((17, 90), (0, 1_500_000), (1, 16), (0, 99_999), (0, 5_000), (1, 99)),
     "cuts": (
@@ -28,7 +28,7 @@ MST_OPTIONS = {
 }  # fmt: skip
 MST = {
     "kind": "mst", "strengths": (1, 3, 10), "options": MST_OPTIONS,
-    "effort": "cut points from the codebook, no other tuning",
+    "effort": "cut points by the ranges of the public test split, no other tuning",
 }  # fmt: skip
 
 
