@@ -16,8 +16,9 @@ from curvpub.publishers import marginals
 
 HERE = pathlib.Path(__file__).parent
 
-# Of age, fnlwgt, education_num, capital_gain, capital_loss, hours_per_week: round numbers around the
-# ranges of the public test split. Gains and losses are 0 for most people and round sums of dollars for the others.
+# Of age, fnlwgt, education_num, capital_gain, capital_loss, hours_per_week: round numbers around
+# the ranges of the public test split. Gains and losses are 0 for most people and round sums of
+# dollars for the others.
 MST_OPTIONS = {
     "bounds": ((17, 90), (0, 1_500_000), (1, 16), (0, 99_999), (0, 5_000), (1, 99)),
     "cuts": (
