@@ -65,6 +65,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "from the prior": PRIOR,
     "no discriminator": {"train.adversarial_weight": 0.0},
     "Langevin": {"lower.temperature": 0.02},
+    # Noise drowns the gradient: any direction, as far as the trust region goes.
+    "random direction": {"lower.temperature": 100.0},
+    "no joint label": {"model.label_scale": 0.01},
     # Strengths.
     "half deformed": {"publish.warp": 0.25, "publish.elastic": 0.3},
     "more deformed": {"publish.warp": 0.75, "publish.elastic": 0.9},
