@@ -64,6 +64,8 @@ def take(run: pathlib.Path) -> None:
     name = rows[0]["data"]
     RESULTS.mkdir(exist_ok=True)
     results.write(RESULTS / f"frontier-{name}.jsonl", rows)
+    for kind in KINDS:
+        (IMAGES / f"frontier-{name}-{kind}.png").unlink(missing_ok=True)
     for picture in sorted((run / "figures").glob("*.png")):
         shutil.copyfile(picture, IMAGES / f"frontier-{name}-{picture.name}")
 

@@ -179,8 +179,12 @@ def _show(rows: list[Row], workdir: pathlib.Path) -> None:
     files.write_bytes(workdir / "table.md", tables.markdown(rows) + "\n")
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    for name, picture in pictures.draw_all(rows).items():
+    drawn = pictures.draw_all(rows)
+    for name, picture in drawn.items():
         files.write_bytes(folder / f"{name}.png", picture)
+    for path in folder.glob("*.png"):
+        if path.stem not in drawn:  # of an earlier run, which measured more
+            path.unlink()
 
 
 def describe_plan(config: FrontierConfig, workdir: pathlib.Path) -> str:

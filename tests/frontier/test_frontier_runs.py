@@ -175,6 +175,15 @@ def test_summaries_do_not_depend_on_the_cores(cores, finished):
     assert pairs.accuracy.shape == (4,)
 
 
+def test_figures_of_an_earlier_run_do_not_stay(finished, tmp_path):
+    """A run that measures no quality has no picture of it."""
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "quality.png").write_bytes(b"of an earlier run")
+    rows = [r | {"quality": None} if "quality" in r else r for r in finished[1]]
+    running._show([r for r in rows if r["record"] != "reference"], tmp_path)
+    assert sorted(p.stem for p in (tmp_path / "figures").glob("*.png")) == ["deciles", "utility"]
+
+
 def test_every_point_has_its_line(finished):
     _, rows = finished
     points = results.points(rows)
