@@ -1,7 +1,7 @@
 """Every publisher on Fashion-MNIST: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py
-    python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:small  # half an hour
+    python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:small  # 16 shadows
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:formal
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:all    # all, on a GPU
 
@@ -14,25 +14,8 @@ prepared data set in `TFDS_DATA_DIR`. A killed run goes on with the same command
 import pathlib
 import runpy
 
-from curvpub.frontier.settings import frontier_dict
-
 HERE = pathlib.Path(__file__).parent
 
 
 def get_config(size: str = "full"):
-    if size not in ("full", "small", "formal", "all"):
-        raise ValueError(f"size={size!r} must be 'full', 'small', 'formal' or 'all'")
-    base = runpy.run_path(str(HERE.parent / "fashion_mnist.py"))["get_config"]("small")
-    base.audit.update({"shadows": 32, "calls_at_once": 2})
-    entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size, 1024)
-    config = frontier_dict(
-        base, entries, name="fashion_mnist", quality_shadows=2, utility_steps=500
-    )
-    if size == "all":
-        config.base.audit.shadows_per_call = 32
-        config.utility_models = ("linear", "mlp", "conv")
-    if size == "small":
-        # Without the attacks that take long and were not the strongest on digits.
-        config.base.audit.update({"shadows": 16, "attackers": (), "flow_steps": 0})
-        config.quality_shadows = 0  # boosting takes a minute and a half a release
-    return config
+    return runpy.run_path(str(HERE / "mnist.py"))["get_config"](size, name="fashion_mnist")

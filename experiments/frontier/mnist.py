@@ -1,7 +1,7 @@
 """Every publisher on MNIST: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/mnist.py
-    python -m curvpub.frontier --config=experiments/frontier/mnist.py:small  # half an hour
+    python -m curvpub.frontier --config=experiments/frontier/mnist.py:small  # 16 shadows
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:formal
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:all    # all, on a GPU
 
@@ -19,13 +19,13 @@ from curvpub.frontier.settings import frontier_dict
 HERE = pathlib.Path(__file__).parent
 
 
-def get_config(size: str = "full"):
+def get_config(size: str = "full", name: str = "mnist"):
     if size not in ("full", "small", "formal", "all"):
         raise ValueError(f"size={size!r} must be 'full', 'small', 'formal' or 'all'")
-    base = runpy.run_path(str(HERE.parent / "mnist.py"))["get_config"]("small")
+    base = runpy.run_path(str(HERE.parent / f"{name}.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size, 1024)
-    config = frontier_dict(base, entries, name="mnist", quality_shadows=2, utility_steps=500)
+    config = frontier_dict(base, entries, name=name, quality_shadows=2, utility_steps=500)
     if size == "all":
         config.base.audit.shadows_per_call = 32
         config.utility_models = ("linear", "mlp", "conv")
