@@ -25,6 +25,22 @@ def map_blocks(fun: Callable[[Any], Any], rows: Any, *, block_size: int) -> Any:
       Tree of results `[n, ...]`.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
+    result = jax.lax.map(jax.vmap(fun), in_blocks(rows, block_size=block_size))
+    flat = lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])[:count]
+    return jax.tree.map(flat, result)
+
+
+def in_blocks(rows: Any, *, block_size: int) -> Any:
+    """Splits rows into blocks of one size; the last is filled up with copies of the first row.
+
+    Args:
+      rows: tree of arrays `[n, ...]`.
+      block_size: rows in a block; all of them where there are fewer.
+
+    Returns:
+      Tree of arrays `[blocks, size, ...]`.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
     size = min(block_size, count)
     blocks = -(-count // size)
 
@@ -33,8 +49,4 @@ def map_blocks(fun: Callable[[Any], Any], rows: Any, *, block_size: int) -> Any:
         leaf = leaf[jnp.where(index < count, index, 0)]
         return leaf.reshape(blocks, size, *leaf.shape[1:])
 
-    def flatten(leaf: Array) -> Array:
-        return leaf.reshape(blocks * size, *leaf.shape[2:])[:count]
-
-    result = jax.lax.map(jax.vmap(fun), jax.tree.map(pad, rows))
-    return jax.tree.map(flatten, result)
+    return jax.tree.map(pad, rows)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from curvpub.blocks import in_blocks
 from curvpub.types import Array
 
 _SHRINK = 1.0 - 1e-4  # of the allowed length, more than float32 rounds off a norm
@@ -147,15 +148,6 @@ def _factor(norm: Array, clip: float) -> Array:
 
 def _in_blocks(rows: Any, weight: Array, microbatch: int) -> tuple[Any, Array]:
     """Rows and weights `[blocks, size, ...]`, filled up with rows that weigh nothing."""
-    count = weight.shape[0]
-    size = min(microbatch, count)
-    blocks = -(-count // size)
-
-    def pad(leaf: Array) -> Array:
-        index = jnp.arange(blocks * size)
-        leaf = leaf[jnp.where(index < count, index, 0)]
-        return leaf.reshape(blocks, size, *leaf.shape[1:])
-
-    inside = jnp.arange(blocks * size) < count
-    weights = pad(weight) * inside.reshape(blocks, size).astype(weight.dtype)
-    return jax.tree.map(pad, rows), weights
+    rows, weights = in_blocks((rows, weight), block_size=microbatch)
+    inside = jnp.arange(weights.size).reshape(weights.shape) < weight.shape[0]
+    return rows, weights * inside.astype(weight.dtype)
