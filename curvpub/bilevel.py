@@ -9,6 +9,7 @@ Source: arXiv 2509.02048 for the alternation.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from curvpub.problem import (
     BilevelState,
     exposure_rank,
     kept_share,
+    left_out,
 )
 from curvpub.types import Array
 from curvpub.upper import Metrics
@@ -34,7 +36,9 @@ __all__ = [
     "exposure_rank",
     "init_state",
     "kept_share",
+    "left_out",
     "make_bilevel_step",
+    "next_batch",
     "run_steps",
     "take_batch",
 ]
@@ -57,7 +61,9 @@ def init_state(key: Array, problem: Bilevel, num_records: int) -> BilevelState:
     )
 
 
-def take_batch(state: BilevelState, x: Array, probs: Array, *, batch_size: int) -> Batch:
+def take_batch(
+    state: BilevelState, x: Array, probs: Array, *, batch_size: int, out: Array | None = None
+) -> Batch:
     """The batch of the state's present step: distinct records, drawn by the state's own key.
 
     Args:
@@ -65,10 +71,39 @@ def take_batch(state: BilevelState, x: Array, probs: Array, *, batch_size: int) 
       x: features of all records `[n, D]`.
       probs: their one-hot labels `[n, C]`.
       batch_size: B; cut to n.
+      out: records that come last, bool `[n]`: they are drawn where there are no others left.
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step)
-    index = jax.random.permutation(key, x.shape[0])[:batch_size].astype(jnp.int32)
+    order = jax.random.permutation(key, x.shape[0])
+    if out is not None:
+        order = order[jnp.argsort(out[order], stable=True)]
+    index = order[:batch_size].astype(jnp.int32)
     return Batch(index=index, x=x[index], probs=probs[index])
+
+
+def next_batch(
+    problem: Bilevel,
+    state: BilevelState,
+    x: Array,
+    probs: Array,
+    settings: obfuscate.Settings | None = None,
+) -> Batch:
+    """The batch that a step of the problem takes, without the records that are left out.
+
+    Args:
+      problem: static description.
+      state: present state.
+      x: features of all records `[n, D]`.
+      probs: their one-hot labels `[n, C]`.
+      settings: of the lower level as data; those of the problem by default.
+    """
+    size, share = problem.train.batch_size, problem.lower.left_out
+    if not share:
+        return take_batch(state, x, probs, batch_size=size)
+    strength = (problem.settings() if settings is None else settings).strength
+    kept = x.shape[0] - math.ceil(share * x.shape[0])
+    out = left_out(problem, state, strength)
+    return take_batch(state, x, probs, batch_size=min(size, kept), out=out)
 
 
 def bilevel_step(
@@ -160,7 +195,7 @@ def run_steps(
     """
 
     def body(state: BilevelState, _: None) -> tuple[BilevelState, Metrics]:
-        batch = take_batch(state, x, probs, batch_size=problem.train.batch_size)
+        batch = next_batch(problem, state, x, probs, settings)
         return bilevel_step(problem, state, batch, settings)
 
     return jax.lax.scan(body, state, None, length=num_steps)

@@ -66,6 +66,8 @@ class LowerConfig:
     temperature: float = 0.0  # Langevin noise shaped by the metric
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue
     batch_fraction: float = 0.125  # share of each batch whose perturbation moves
+    left_out: float = 0.0  # share of records, the most exposed, without part in the release
+    left_out_from: float = 0.2  # share of training after which they are left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,6 +290,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "lower.temperature": (w.temperature, 0, big),
         "lower.batch_fraction": (w.batch_fraction, 0, 1),
         "lower.strength": (w.strength, 0, 1),
+        "lower.left_out": (w.left_out, 0, 0.5),
+        "lower.left_out_from": (w.left_out_from, 0, 1),
         "train.adversarial_weight": (t.adversarial_weight, 0, big),
         "train.perturbed_label_weight": (t.perturbed_label_weight, 0, big),
         "train.r1_weight": (t.r1_weight, 0, big),
@@ -355,6 +359,16 @@ def validate(config: Config) -> None:
     ):
         if value < 2 or value % 2:
             raise ValueError(f"{name}={value!r} must be even and at least 2: it comes in pairs")
+    if config.lower.left_out and config.publish.mode == "aligned":
+        raise ValueError(
+            f"lower.left_out={config.lower.left_out!r} must be 0 where publish.mode='aligned' "
+            "publishes every record"
+        )
+    if config.lower.left_out and not config.lower.batch_fraction:
+        raise ValueError(
+            f"lower.left_out={config.lower.left_out!r} must be 0 where lower.batch_fraction=0.0: "
+            "training then sees nobody's exposure"
+        )
     product = config.lower.step_size * config.lower.proximity
     if product >= 2:  # the step overshoots the pull back to the clean code, and diverges
         raise ValueError(

@@ -153,6 +153,23 @@ def exposure_rank(table: Array, values: Array) -> Array:
     return jnp.searchsorted(jnp.sort(table), values).astype(values.dtype) / table.shape[0]
 
 
+def left_out(problem: Bilevel, state: BilevelState, strength: obfuscate.Scalar = 1.0) -> Array:
+    """Records without part in training and release: the most exposed, once that is known `[n]`.
+
+    Exposure is the curvature at scale seen from the record, as last seen. Whoever is left out is
+    not visited again; its exposure stays as it was, and it comes back only where others' exposure
+    rises above it.
+
+    Args:
+      problem: static description; `lower.left_out` is their share.
+      state: present state.
+      strength: of the lower level; at 0 nobody is left out.
+    """
+    lower, table = problem.lower, state.exposure
+    begun = state.step >= round(lower.left_out_from * problem.train.steps)
+    return begun & (exposure_rank(table, table) >= 1.0 - strength * lower.left_out) & (table > 0.0)
+
+
 def kept_share(rank: Array, publish: PublishConfig, strength: obfuscate.Scalar = 1.0) -> Array:
     """rho: how much of its parent's code a published record keeps, falling with exposure.
 

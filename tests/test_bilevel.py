@@ -543,3 +543,54 @@ def test_kept_share_falls_with_exposure_and_aligned_keeps_all():
     np.testing.assert_allclose(bilevel.kept_share(rank, settings), [0.6, 0.4, 0.2])
     aligned = dataclasses.replace(settings, mode="aligned")
     np.testing.assert_array_equal(bilevel.kept_share(rank, aligned), 1.0)
+
+
+def left_out_state(setup, step):
+    """A state in which exposure grows with the row; row 47 has not been visited yet."""
+    exposure = (jnp.arange(COUNT, dtype=jnp.float32) + 1.0).at[COUNT - 1].set(0.0)
+    return dataclasses.replace(setup.fresh(), exposure=exposure, step=jnp.asarray(step, jnp.int32))
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(1.0, 12), (0.5, 6), (0.0, 0)])
+def test_the_most_exposed_are_left_out_once_training_is_under_way(strength, expected):
+    setup = make_setup(IMAGE, train={"steps": 40}, lower={"left_out": 0.25, "left_out_from": 0.5})
+    before, after = (left_out_state(setup, step) for step in (19, 20))
+    assert not bilevel.left_out(setup.problem, before, strength).any()
+    out = np.flatnonzero(bilevel.left_out(setup.problem, after, strength))
+    np.testing.assert_array_equal(out, np.arange(COUNT - 1 - expected, COUNT - 1))
+
+
+def test_nobody_is_left_out_before_a_visit_or_by_default(setup):
+    late = dataclasses.replace(setup.fresh(), step=jnp.asarray(40, jnp.int32))
+    quarter = make_setup(IMAGE, train={"steps": 40}, lower={"left_out": 0.25})
+    assert not bilevel.left_out(quarter.problem, late).any()
+    assert not bilevel.left_out(setup.problem, left_out_state(setup, 40)).any()
+
+
+def test_batches_pass_over_those_who_are_left_out():
+    setup = make_setup(IMAGE, train={"steps": 40}, lower={"left_out": 0.25, "left_out_from": 0.5})
+    draw = jax.jit(
+        lambda state: bilevel.next_batch(setup.problem, state, setup.x, setup.probs).index
+    )
+    out = np.flatnonzero(bilevel.left_out(setup.problem, left_out_state(setup, 30)))
+    early = np.concatenate([draw(left_out_state(setup, step)) for step in range(20)])
+    late = np.concatenate([draw(left_out_state(setup, step)) for step in range(20, 60)])
+    assert set(out) <= set(early)
+    assert set(late) == set(range(COUNT)) - set(out)
+
+
+def test_a_batch_holds_no_more_than_those_who_are_kept():
+    setup = make_setup(IMAGE, train={"steps": 4, "batch_size": 1000}, lower={"left_out": 0.3})
+    index = bilevel.next_batch(setup.problem, left_out_state(setup, 4), setup.x, setup.probs).index
+    assert len(index) == COUNT - 15  # 0.3 of 48, rounded up
+    out = bilevel.left_out(setup.problem, left_out_state(setup, 4))
+    assert not np.asarray(out)[np.asarray(index)].any()
+
+
+def test_default_batches_are_those_of_all_records(setup):
+    state = setup.fresh()
+    expected = bilevel.take_batch(
+        state, setup.x, setup.probs, batch_size=setup.problem.train.batch_size
+    )
+    found = bilevel.next_batch(setup.problem, state, setup.x, setup.probs)
+    np.testing.assert_array_equal(found.index, expected.index)

@@ -62,6 +62,8 @@ BAD = {
     ("lower.proximity_exposed", 11.0): "lower.proximity_exposed=11.0 must lie in [0, 10.0]",
     ("lower.batch_fraction", 1.5): "lower.batch_fraction=1.5 must lie in [0, 1]",
     ("lower.strength", 1.5): "lower.strength=1.5 must lie in [0, 1]",
+    ("lower.left_out", 0.6): "lower.left_out=0.6 must lie in [0, 0.5]",
+    ("lower.left_out_from", -0.1): "lower.left_out_from=-0.1 must lie in [0, 1]",
     ("lower.steps", 0): "lower.steps=0 must be positive and finite",
     ("model.prior", "flow"): "model.prior='flow' must be one of gaussian, brownian",
     ("model.brownian_steps", 0): "model.brownian_steps=0 must be positive and finite",
@@ -100,6 +102,19 @@ BAD = {
 def test_bad_value_is_named(setting, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         validate(changed(*setting))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"publish": {"mode": "aligned"}}, "must be 0 where publish.mode='aligned'"),
+        ({"lower": {"batch_fraction": 0.0}}, "must be 0 where lower.batch_fraction=0.0"),
+    ],
+)
+def test_leaving_out_needs_exposures_and_draws(other, message):
+    lower = {"left_out": 0.1} | other.pop("lower", {})
+    with pytest.raises(ValueError, match=re.escape(f"lower.left_out=0.1 {message}")):
+        from_config_dict(config_dict(lower=lower, **other))
 
 
 def numeric_settings() -> list[str]:

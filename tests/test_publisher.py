@@ -59,6 +59,10 @@ def trained():
     return publisher, state, prepared
 
 
+def key(seed):
+    return jax.random.key(seed)
+
+
 def with_publish(publisher, **changes):
     publish = dataclasses.replace(publisher.problem.publish, **changes)
     problem = dataclasses.replace(publisher.problem, publish=publish)
@@ -449,3 +453,55 @@ def test_strength_zero_publishes_own_labels(trained):
     own, _ = jax.jit(plain.publish)(jax.random.key(6), state, prepared, none)
     np.testing.assert_array_equal(release.x, own.x)
     np.testing.assert_allclose(release.y, own.y, atol=1e-6)  # a mean of equal numbers
+
+
+def test_records_that_are_left_out_have_no_copies(trained):
+    publisher, state, prepared = trained
+    lower = dataclasses.replace(publisher.problem.lower, left_out=0.25)
+    publisher = dataclasses.replace(
+        publisher, problem=dataclasses.replace(publisher.problem, lower=lower)
+    )
+    state = dataclasses.replace(state, exposure=jnp.arange(COUNT, dtype=jnp.float32) + 1.0)
+    call = jax.jit(publisher.publish)
+    _, info = call(jax.random.key(3), state, prepared, publisher.settings())
+    np.testing.assert_array_equal(np.flatnonzero(info.left_out), np.arange(30, COUNT))
+    # 80 are published of 160 draws around 30 parents: nobody is drawn more than six times.
+    assert set(np.asarray(info.source)) <= set(range(30))
+    assert np.bincount(info.source).max() <= 6
+    _, plain = call(jax.random.key(3), state, prepared, publisher.settings(0.0))
+    assert not plain.left_out.any()
+    assert set(np.asarray(plain.source)) & set(range(30, COUNT))
+
+
+def test_planted_noise_is_what_is_left_out():
+    records = make_records(IMAGE, 120)
+    noise = jax.random.uniform(jax.random.key(9), (6, *records.x.shape[1:]), jnp.float32)
+    records = Records(x=records.x.at[:6].set(noise), y=records.y)
+    publisher = small_publisher(IMAGE, train={"steps": 200}, lower={"left_out": 0.15})
+    prepared, problem = publisher.prepare(records), publisher.problem
+    run = jax.jit(
+        lambda s: bilevel.run_steps(problem, s, prepared.x, prepared.probs, num_steps=200)[0]
+    )
+    state = run(bilevel.init_state(key(0), problem, 120))
+    out = np.flatnonzero(bilevel.left_out(problem, state))
+    assert len(out) == 18
+    assert len(set(range(6)) & set(out)) >= 5  # 0.9 by guessing
+
+
+def test_training_and_release_forget_who_is_left_out():
+    """From the step on at which they are left out, other records in their place change nothing."""
+    publisher = small_publisher(
+        IMAGE, train={"steps": 12}, lower={"left_out": 0.25, "left_out_from": 0.5}
+    )
+    prepared, problem = publisher.prepare(make_records(IMAGE, COUNT)), publisher.problem
+    run = jax.jit(lambda s, x: bilevel.run_steps(problem, s, x, prepared.probs, num_steps=6)[0])
+    middle = run(bilevel.init_state(key(0), problem, COUNT), prepared.x)
+    out = jnp.arange(COUNT) >= 30  # far enough above the others to stay so
+    middle = dataclasses.replace(middle, exposure=middle.exposure + 1000.0 * out)
+    np.testing.assert_array_equal(bilevel.left_out(problem, middle), out)
+    other = jnp.where(out[:, None], 1.0 - prepared.x, prepared.x)
+    states = [run(middle, x) for x in (prepared.x, other)]
+    jax.tree.map(np.testing.assert_array_equal, states[0].generator, states[1].generator)
+    np.testing.assert_array_equal(*(bilevel.left_out(problem, s) for s in states))
+    _, info = jax.jit(publisher.publish)(key(1), states[0], prepared)
+    assert set(np.asarray(info.source)) <= set(range(30))

@@ -32,6 +32,7 @@ class PublishInfo(NamedTuple):
     curvature_after: Array  # [n'] the same at the codes that were published
     perturbation: Array  # [n] Euclidean length of each record's perturbation
     source: Array  # [n'] row of the private record that each published one descends from
+    left_out: Array  # [n] records without part in training's end and in the release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,19 +115,20 @@ class CurvaturePublisher:
             key, self.problem, state.generator, law, codes
         )
         before = see(key_clean, code)
+        out = bilevel.left_out(self.problem, state, settings.strength)
         if self.problem.publish.mode == "aligned":
             source = jnp.arange(code.shape[0])
             published, after = moved, see(key_draw, moved)
         else:
             published, after, source = self._resample(
-                key_draw, state, law, moved, rank, settings.strength
+                key_draw, state, law, moved, rank, out, settings.strength
             )
         release = decoding.decode_codes(
             key_observe, self.schema, self.problem, state.generator, law, prepared.stats, published,
             strength=settings.strength,
         )  # fmt: skip
         length = jax.vmap(obfuscate.safe_norm)(delta)
-        return release, PublishInfo(seen, before, after, length, source)
+        return release, PublishInfo(seen, before, after, length, source, out)
 
     def _law(self, key: Array, state: bilevel.BilevelState, prepared: Prepared) -> rvae.Law:
         """The law of codes, its precision fitted to all of them."""
@@ -193,6 +195,7 @@ class CurvaturePublisher:
         law: rvae.Law,
         moved: Array,
         rank: Array,
+        out: Array,
         strength: obfuscate.Scalar,
     ) -> tuple[Array, Array, Array]:
         """Draws codes around perturbed parents and keeps the least curved of each class.
@@ -204,9 +207,10 @@ class CurvaturePublisher:
         wanted = max(1, round(publish.copies * moved.shape[0]))
         drawn = wanted * publish.oversample
         key_parent, key_noise, key_curvature, key_order = jax.random.split(key, 4)
-        # Every parent is drawn equally often, up to one.
+        # Every parent is drawn equally often, up to one; those that are left out come last.
         order = jax.random.permutation(key_parent, moved.shape[0])
-        source = order[jnp.arange(drawn) % moved.shape[0]]
+        order = order[jnp.argsort(out[order], stable=True)]
+        source = order[jnp.arange(drawn) % (moved.shape[0] - jnp.sum(out))]
         share = bilevel.kept_share(rank, publish, strength)[source]
         shape = (drawn, law.num_noise, moved.shape[1])
         noise = jax.random.normal(key_noise, shape, moved.dtype)

@@ -57,6 +57,7 @@ def make_card(metadata: dict[str, Any]) -> str:
         not_resolvable=wording.not_resolvable(attacks),
         utility=figures.get("utility", []),
         guarantee=wording.guarantee(metadata.get("guarantee")),
+        missing=wording.missing(rows["config"]),
     )
 
 

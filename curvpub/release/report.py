@@ -82,7 +82,7 @@ def private_report(
       test: test records, or None.
       owner: `records`, rows of the most exposed members with `index`, `label`, `exposure_raw`,
         `exposure_published`, `exposure_change` (each with `_low` and `_high`, or without),
-        `curvature`, `perturbation`; `x`, the features of the same members;
+        `curvature`, `perturbation`, `left_out`; `x`, the features of the same members;
         `scatter`, arrays `curvature`, `exposure_raw`, `exposure_published` of all members;
         `spearman`, of the first two; `csv`, the name of the file with all members.
 
@@ -219,6 +219,7 @@ def _render(
             grade=grade,
             sentences=sentences,
             guarantee=wording.guarantee(results.get("guarantee")),
+            missing=wording.missing(results["config"]),
             attacks=_attack_rows(attacks),
             points=wording.shown_points(attacks),
             changes=results.get("changes", []),

@@ -122,6 +122,21 @@ def in_order(attacks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     )
 
 
+def missing(config: Mapping[str, Any]) -> str:
+    """Who has no part in a release; empty where everybody has.
+
+    Args:
+      config: public settings of the run, as far as there are any.
+    """
+    part = config.get("lower", {}).get("left_out", 0.0)
+    if not part:
+        return ""
+    return (
+        f"The {share(part)} of the private records that stick out most were left out of it, to "
+        "protect them: records of rare kinds, and wrong ones, are fewer than in the private data."
+    )
+
+
 def guarantee(stated: Mapping[str, Any] | None) -> tuple[str, list[str]]:
     """What is promised, whatever the attack: a sentence in front, and what it rests on.
 

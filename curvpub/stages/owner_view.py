@@ -19,6 +19,9 @@ from curvpub.workspace import Run
 _MOST_EXPOSED = 40  # records shown one by one
 
 
+_COLUMNS = {"curvature": "exposure", "perturbation": "perturbation", "left_out": "left_out"}
+
+
 def exposures(
     run: Run, observed: Mapping[str, Observed], member: np.ndarray
 ) -> tuple[dict[str, RecordIntervals], RecordIntervals]:
@@ -57,7 +60,7 @@ def owners_view(
         columns[f"exposure_{name}"] = found.value[index]
         columns[f"exposure_{name}_low"] = found.low[index]
         columns[f"exposure_{name}_high"] = found.high[index]
-    columns |= {"curvature": info["exposure"], "perturbation": info["perturbation"]}
+    columns |= {k: info[v] for k, v in _COLUMNS.items()}
     order = np.argsort(-columns["exposure_raw"])
     rows = [{k: v[i].item() for k, v in columns.items()} for i in order]
     correlation = stats.spearmanr(columns["curvature"], columns["exposure_raw"])

@@ -1,5 +1,6 @@
 """Stage 1: train generator, discriminator and perturbations on the members."""
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -30,11 +31,9 @@ def train(run: Run) -> None:
         logging.info("train: all %d steps are done already", settings.steps)
         checkpoints.close()
         return
-    batch_sharding = devices.split_rows(run.mesh, min(settings.batch_size, len(run.members)))
-    take = jax.jit(
-        lambda state, x, probs: bilevel.take_batch(state, x, probs, batch_size=settings.batch_size),
-        out_shardings=batch_sharding,
-    )
+    draw = functools.partial(bilevel.next_batch, problem)
+    size = len(jax.eval_shape(draw, state, prepared.x, prepared.probs).index)
+    take = jax.jit(draw, out_shardings=devices.split_rows(run.mesh, size))
     batch = take(state, prepared.x, prepared.probs)
     step, seconds = progress.compile_timed(
         bilevel.make_bilevel_step(problem), state, batch, title="train: bilevel step"

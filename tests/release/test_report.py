@@ -62,7 +62,7 @@ def parts(request):
     rows = [
         {"index": 7_000_000 + i, "label": int(i % 2), "exposure_raw": 777.77 + i}
         | {"exposure_published": 0.5, "exposure_change": -777.27}
-        | {"curvature": 1.25, "perturbation": 0.25}
+        | {"curvature": 1.25, "perturbation": 0.25, "left_out": i == 0}
         for i in range(count)
     ]
     scatter = {k: rng.random(100) for k in ("curvature", "exposure_raw", "exposure_published")}
