@@ -44,6 +44,8 @@ ATTACKS = (
     "combined",
 )
 
+ALL_KEPT = {"lower.left_out": 0.0}
+"""Of every variant that does not say otherwise: averages over all records show the other parts."""
 NO_DEFORMATION = {"publish.warp": 0.0, "publish.elastic": 0.0}
 NO_GUIDANCE = {
     "publish.oversample": 1, "publish.label_spread": 0.0, "publish.drift_steps": 0,
@@ -68,8 +70,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # Noise drowns the gradient: any direction, as far as the trust region goes.
     "random direction": {"lower.temperature": 100.0},
     "no joint label": {"model.label_scale": 0.01},
+    "a tenth left out": {"lower.left_out": 0.1},
     # Strengths.
     "half deformed": {"publish.warp": 0.25, "publish.elastic": 0.3},
+    "half deformed, few": {
+        "publish.warp": 0.25, "publish.elastic": 0.3, "publish.copies": 0.5,
+    },
     "more deformed": {"publish.warp": 0.75, "publish.elastic": 0.9},
     "pixel noise": {"publish.pixel_noise": 0.1},
     "two copies": {"publish.copies": 2.0},
@@ -78,7 +84,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "narrow prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "model.hidden": (64, 64)},
     "short prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "train.steps": 300},
     "few from the prior": {**NO_DEFORMATION, **NO_GUIDANCE, **PRIOR, "publish.copies": 0.5},
-}
+}  # fmt: skip
 
 
 def settings(name: str, changes: dict[str, Any]) -> Config:
@@ -90,7 +96,7 @@ def settings(name: str, changes: dict[str, Any]) -> Config:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     chosen = module.get_config() if name == "digits" else module.get_config("small")
-    for key, value in changes.items():
+    for key, value in (ALL_KEPT | changes).items():
         section, field = key.split(".")
         chosen[section][field] = value
     return from_config_dict(chosen)
@@ -203,8 +209,8 @@ def table(path: pathlib.Path) -> str:
     """Markdown of a result file."""
     head = ["variant", "accuracy", *ATTACKS]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---|" * len(ATTACKS)]
-    for text in path.read_text().splitlines():
-        row = json.loads(text)
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    for row in sorted(rows, key=lambda r: list(VARIANTS).index(r["variant"])):
         cells = [row["variant"], f"{row['accuracy']:.2%} ± {row['accuracy_se']:.2%}"]
         for name in ATTACKS:
             if row[name] is None:
@@ -242,7 +248,7 @@ def main() -> None:
         }  # fmt: skip
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(table(out).splitlines()[-1], flush=True)
+        print(f"{name}: {row['accuracy']:.2%}, all signals {row['combined']}", flush=True)
     print(f"written to {out}; python -m benchmarks.method --table {out}")
 
 

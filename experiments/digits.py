@@ -16,6 +16,7 @@ def get_config(size: str = "full"):
         secret=0,  # public data: reproducible from the seed
         data={"source": "digits", "test_is_public": True, "duplicates": "drop"},
         model={"latent_dim": 12, "label_scale": 4.0, "kl_weight": 4.0},
+        lower={"left_out": 0.1},
         publish=PUBLISHED_IMAGES | {"warp": 0.75, "elastic": 0.9},
         train={"steps": 800, "batch_size": 128},
         audit={"shadows": 16, "steps": 500},

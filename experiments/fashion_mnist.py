@@ -30,6 +30,7 @@ def get_config(size: str = "full"):
             "disc_hidden": (512,),
             "kl_weight": 4.0,
         },
+        lower={"left_out": 0.1},
         publish=PUBLISHED_IMAGES,
         train={"steps": 20_000, "batch_size": 256},
         audit={"classifier": "conv", "shadows": 64, "steps": 6_000, "batch_size": 256},

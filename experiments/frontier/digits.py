@@ -53,8 +53,8 @@ def deformed(strength: float, **more: Any) -> dict[str, Any]:
 
 
 NO_CURVATURE = {
-    "lower.batch_fraction": 0.0, "publish.oversample": 1, "publish.label_spread": 0.0,
-    "publish.drift_steps": 0,
+    "lower.batch_fraction": 0.0, "lower.left_out": 0.0, "publish.oversample": 1,
+    "publish.label_spread": 0.0, "publish.drift_steps": 0,
 }  # fmt: skip
 TRIED = "training: tried at epsilon 10 on one set of members of digits and of MNIST"
 EPSILONS = (1.0, 3.0, 10.0)
@@ -98,16 +98,22 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
 
 
 RHO = {"kind": "method", "strengths": (0.0, 0.5)}
-ALL, SELECT = {"publish.oversample": 1}, {"publish.oversample": 2}
+LEFT_OUT = {"lower.left_out": 0.1}
+ALL, SELECT = ({"publish.oversample": n} | LEFT_OUT for n in (1, 2))
 METHOD = {
+    "method_few": {
+        "kind": "method", "strengths": (0.25, 0.5, 1.0), "sweep": "publish.copies", "at": 0.5,
+        "changes": deformed(0.3, **ALL),
+    },
     "method_light": RHO | {"changes": deformed(0.3, **ALL)},
     "method": RHO | {"changes": deformed(0.6, **ALL)},
     "method_strong": RHO | {"changes": deformed(0.9, **ALL)},
-}
-"""The method; its entries are one frontier, and rho is their strength."""
+}  # fmt: skip
+"""The method; its entries are one frontier, and rho is their strength but where they sweep."""
 
 PARTS = {
     "no_curvature": RHO | {"changes": deformed(0.6, **NO_CURVATURE)},
+    "all_kept": RHO | {"changes": deformed(0.6, **ALL) | {"lower.left_out": 0.0}},
     "no_deformation": RHO | {"changes": deformed(0.0, **ALL)},
     "select": RHO | {"changes": deformed(0.6, **SELECT)},
     "select_pointwise": RHO | {"changes": deformed(0.6, **SELECT, **{"lower.scale": 0.05})},
@@ -164,6 +170,7 @@ def get_config(size: str = "full"):
     base = run("tiny" if size == "tiny" else "full")
     # What entries don't change; the method's change all of it but the label's neighbourhood.
     base.publish.update({"oversample": 2, "warp": 0.5, "elastic": 0.6})
+    base.lower.left_out = 0.0  # competitors publish from generators that saw all records
     base.audit.update({"shadows": 8 if size == "tiny" else 32, "calls_at_once": 2})
     config = frontier_dict(
         base, sized_entries(size), name="digits", quality_shadows=4, utility_steps=500
