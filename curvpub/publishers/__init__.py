@@ -13,6 +13,7 @@ from curvpub.publishers.dp_merf import DPMerfPublisher
 from curvpub.publishers.dp_publisher import DPPublisher, PrivateGenerator
 from curvpub.publishers.dp_vae import DPVaePublisher
 from curvpub.publishers.dp_vaegan import DPVaeGanPublisher
+from curvpub.publishers.formal_merf import FormalMerfPublisher
 from curvpub.publishers.geodesic_steps import GeodesicStepPublisher
 from curvpub.publishers.ksame import KSamePublisher
 from curvpub.publishers.latent import LatentPublisher
@@ -35,6 +36,7 @@ __all__ = [
     "DPPublisher",
     "DPVaeGanPublisher",
     "DPVaePublisher",
+    "FormalMerfPublisher",
     "GeodesicStepPublisher",
     "KSamePublisher",
     "LatentKSamePublisher",

@@ -209,7 +209,7 @@ class DPMerfPublisher:
         share = class_shares(embedding.counts)
 
         def loss(params: Any, noise: Array) -> Array:
-            x = jax.vmap(lambda e, y: self._decode(params, e, y)[0])(noise, label)
+            x = jax.vmap(lambda e, y: self.decode_mean(params, e, y))(noise, label)
             found = jax.vmap(lambda x: random_features(embedding.frequencies, x))(x)
             found = jnp.mean(found.reshape(classes, each, -1), axis=1)
             return jnp.sum(jnp.square(target - share[:, None] * found))
@@ -235,30 +235,53 @@ class DPMerfPublisher:
         """
         wanted = encoding.number_published(self.copies, count)
         key_noise, key_start, key_order, key_draw = jax.random.split(key, 4)
-        # Systematic sampling: each class within one of its share.
+        label = self.draw_labels(key_start, key_order, embedding, wanted)
+        noise = jax.random.normal(key_noise, (wanted, self.noise_dim), jnp.float32)
+        x = self.decode(key_draw, params, noise, label)
+        return Release(x=features.decode_features(self.schema, embedding.stats, x), y=label)
+
+    def draw_labels(
+        self, key_start: Array, key_order: Array, embedding: Embedding, wanted: int
+    ) -> Array:
+        """One-hot labels `[wanted, C]` in random order, each class within one of its noisy share.
+
+        Args:
+          key_start: of the start of systematic sampling.
+          key_order: of the order.
+          embedding: result of `embed`.
+          wanted: how many.
+        """
         start = jax.random.uniform(key_start, (), jnp.float32)
         place = (jnp.arange(wanted, dtype=jnp.float32) + start) / wanted
         edges = jnp.cumsum(class_shares(embedding.counts))
         drawn = jnp.clip(jnp.searchsorted(edges, place), 0, self.schema.num_classes - 1)
-        label = jax.nn.one_hot(
-            jax.random.permutation(key_order, drawn), self.schema.num_classes, dtype=jnp.float32
-        )
-        noise = jax.random.normal(key_noise, (wanted, self.noise_dim), jnp.float32)
+        order = jax.random.permutation(key_order, drawn)
+        return jax.nn.one_hot(order, self.schema.num_classes, dtype=jnp.float32)
+
+    def decode(self, key: Array, params: Any, noise: Array, label: Array) -> Array:
+        """Features `[k, D]` of samples; categories are drawn.
+
+        Args:
+          key: of the categories.
+          params: result of `train`.
+          noise: `[k, noise_dim]`.
+          label: one-hot `[k, C]`.
+        """
         space = self.generator.space
 
         def make(row: tuple[Array, Array, Array]) -> Array:
             key, e, y = row
-            x, _ = self._decode(params, e, y)
+            x = self.decode_mean(params, e, y)
             return joint.draw_observation(key, space, joint.joint_point(space, x, y), x_sigma=0.0)
 
-        keys = jax.random.split(key_draw, wanted)
-        x = map_blocks(make, (keys, noise, label), block_size=_BLOCK)
-        return Release(x=features.decode_features(self.schema, embedding.stats, x), y=label)
+        keys = jax.random.split(key, label.shape[0])
+        return map_blocks(make, (keys, noise, label), block_size=_BLOCK)
 
-    def _decode(self, params: Any, noise: Array, label: Array) -> tuple[Array, Array]:
+    def decode_mean(self, params: Any, noise: Array, label: Array) -> Array:
+        """The generator: features `[D]` of noise `[noise_dim]` under a label `[C]`."""
         generator = self.generator
         point = generator.decoder_fn(params)(jnp.concatenate([noise, label]))
-        return joint.split_point(generator.space, point)
+        return joint.split_point(generator.space, point)[0]
 
 
 def random_features(frequencies: Array, x: Array) -> Array:

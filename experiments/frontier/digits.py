@@ -76,7 +76,8 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
     """With an epsilon, their strength, or trained on the raw data; they need the extra `dp`.
 
     `formal`, `formal_unguided` and `dp_vae` publish from one trained generator: the first two
-    differ by curvature's guidance alone, and the last has no deformation either.
+    differ by curvature's guidance alone, and the last has no deformation either. So do the two of
+    `formal_merf`, on DP-MERF's generator.
 
     Args:
       batch_size: expected number of records in a batch, about half of the members.
@@ -89,10 +90,13 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
         "dp_vae": {"kind": "dp_vae", "changes": private},
         "dp_vaegan": {"kind": "dp_vaegan", "changes": private},
         "dp_merf": {"kind": "dp_merf"},
+        "formal_merf": {"kind": "formal_merf", "changes": deformed(0.6, **GUIDED)},
+        "formal_merf_unguided": {"kind": "formal_merf", "changes": deformed(0.6, **UNGUIDED)},
         "dp_sgd": {"kind": "dp_sgd", "options": sgd},
     }
     entries = {k: {"strengths": EPSILONS, "effort": TRIED} | v for k, v in entries.items()}
-    entries["formal"]["role"] = "method"
+    entries["formal"]["role"] = entries["formal_merf"]["role"] = "method"
+    entries["formal_merf_unguided"]["role"] = "method"
     clipped = {"kind": "clipped", "strengths": (30, 100, 300), "effort": EFFORT}
     return entries | {"clipped": clipped}
 

@@ -34,7 +34,14 @@ def one(tree, shadow):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("dp_merf", MERF), ("dp_vae", NET), ("dp_vaegan", NET), ("formal", NET)]
+    ("kind", "options"),
+    [
+        ("dp_merf", MERF),
+        ("formal_merf", MERF),
+        ("dp_vae", NET),
+        ("dp_vaegan", NET),
+        ("formal", NET),
+    ],
 )
 def test_publishers_take_several_shadows_at_once(shadows, kind, options):
     config = make_config(train={"steps": 3, "batch_size": 8}, **GUIDED)
