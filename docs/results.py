@@ -3,11 +3,13 @@
     python docs/results.py runs/digits runs/mnist ...   # take these runs in, then write the table
     python docs/results.py                              # write the table again
 
-A run with canaries goes to `docs/results/canaries/` instead.
+    python docs/results.py digits-kept=runs/digits-2 ...    # its canaries alone, under this name
 
 Each run's `release/audit.json` is copied to `docs/results/<name>.json`, with the bake-off of its
-private side (the data sets are public); the tables between the markers of the README and of
-`docs/audit.md` are made from those files alone. The run of `PICTURE` also gives the picture.
+private side (the data sets are public), and its canaries, where it has some, to
+`docs/results/canaries/<name>.json`; the tables between the markers of the README, of
+`docs/audit.md` and of `docs/method-log.md` are made from those files alone. The run of `PICTURE`
+also gives the picture.
 """
 
 import json
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 
 from curvpub import data
 from curvpub.audit.attacks import ATTACKS, ON_RELEASE
+from curvpub.audit.canaries import KINDS
 from curvpub.config import DataConfig
 from curvpub.release import bundle, samples
 
@@ -24,6 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
 AUDIT = ROOT / "docs" / "audit.md"
+LOG = ROOT / "docs" / "method-log.md"
 START, END = "<!-- results: python docs/results.py -->", "<!-- end of results -->"
 ORDER = ("digits", "mnist", "fashion_mnist", "cifar10", "adult")
 PICTURE = "mnist"
@@ -85,27 +89,59 @@ def readme_with(text: str, new_table: str) -> str:
     return f"{before}{START}\n{new_table}\n{END}{after}"
 
 
-def take(run: pathlib.Path) -> None:
-    """Copies a run's audit, and the picture where it is the one."""
+def canary_table() -> str:
+    """How well the best attack on the release finds planted records, by kind."""
+    kinds = [*KINDS, "natural"]
+    lines = [
+        "| run: left out, scale of the curvature | accuracy | "
+        + " | ".join(k.replace("_", " ") for k in kinds)
+        + " | most exposed 5% |",
+        "|---|---|" + "---|" * (len(kinds) + 1),
+    ]
+    for path in sorted((RESULTS / "canaries").glob("*.json")):
+        found = json.loads(path.read_text())
+        lower = found["lower"]
+        rows = [r for r in found["canaries"]["attacks"] if r["publisher"] == "published"]
+        cells = [_area([r for r in rows if r["scope"] == kind]) for kind in kinds]
+        exposed = (found["worst_case"] or {}).get("attacks", [])
+        cells.append(_area([r for r in exposed if r["publisher"] == "published"]))
+        first = f"{path.stem}: {100 * lower['left_out']:g}%, {lower['scale']:g}"
+        lines.append(f"| {first} | {_accuracy(found, 'published')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def take(argument: str) -> None:
+    """Copies a run's audit, its canaries, and the picture where it is the one."""
+    stem, _, path = argument.rpartition("=")
+    run = pathlib.Path(path)
     bundle.verify_release(run / "release")
     audit = json.loads((run / "release" / "audit.json").read_text())
+    settings = bundle.read_metadata(run / "release")["configuration"]
     private = json.loads((run / "private" / "results.json").read_text())
     audit["bakeoff"] = private.get("bakeoff", [])
-    RESULTS.mkdir(exist_ok=True)
-    if audit["canaries"]:  # a run of its own, beside other work: its times are not the job's
-        folder = RESULTS / "canaries"
-        folder.mkdir(exist_ok=True)
-        kept = {k: audit[k] for k in ("name", "sizes", "canaries", "worst_case", "machine")}
-        (folder / f"{audit['name']}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    if audit["canaries"]:
+        names = ("name", "sizes", "canaries", "worst_case", "machine", "utility")
+        kept = {k: audit[k] for k in names} | {k: settings[k] for k in ("lower", "publish")}
+        target = RESULTS / "canaries" / f"{stem or audit['name']}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(kept, indent=1) + "\n")
+        audit["canaries"] = None
+        del audit["timings"]["audit: canaries"]
+    if stem:
         return
     text = json.dumps(audit, indent=1, sort_keys=True) + "\n"
     (RESULTS / f"{audit['name']}.json").write_text(text)
     if audit["name"] == PICTURE:
-        settings = bundle.read_metadata(run / "release")["configuration"]
         dataset = data.load(DataConfig(**settings["data"]), seed=settings["seed"])
         release = bundle.read_release(run / "release", dataset.schema)
         picture = samples.sample_grid(dataset.schema, release, dataset.test)
         (ROOT / "docs" / "img" / "published.png").write_bytes(picture)
+
+
+def _area(rows: list[dict]) -> str:
+    """The highest area of some attacks."""
+    best = max(rows, key=lambda r: r["auc"])
+    return f"{best['auc']:.2f} [{best['auc_low']:.2f}, {best['auc_high']:.2f}]"
 
 
 def _accuracy(audit: dict, name: str) -> str:
@@ -129,6 +165,7 @@ def _worst(rows: list[dict], attacks: Sequence[str]) -> str:
 
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
-        take(pathlib.Path(folder))
+        take(folder)
     README.write_text(readme_with(README.read_text(), table()))
     AUDIT.write_text(readme_with(AUDIT.read_text(), bakeoff_table()))
+    LOG.write_text(readme_with(LOG.read_text(), canary_table()))

@@ -127,6 +127,7 @@ PARTS = {
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
     "method_spread": RHO | {"strengths": (0.0, 0.5), "changes": {"publish.label_spread": 0.6}},
+    "method_left_out": RHO | {"changes": LEFT_OUT},
     "method_few": RHO | {
         "strengths": (0.5, 1.0), "sweep": "publish.copies",
         "changes": {"publish.label_spread": 0.6},
