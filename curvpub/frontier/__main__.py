@@ -11,7 +11,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of experiments/frontier/, with an argument after a colon."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/frontier-<name> else.")
-_ONLY = flags.DEFINE_string("only", "", "Play only entries with this text in their name.")
+_ONLY = flags.DEFINE_string(
+    "only", "", "Play only entries with this text in their name, or one of several with commas."
+)
 _PLAN = flags.DEFINE_bool("plan", False, "Check everything and say what there is to do.")
 
 

@@ -36,7 +36,8 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
       config: checked settings.
       workdir: folder of the run: `private/` (the cache, mode 0700), `results.jsonl`, `table.md`,
         `figures/`.
-      only: play only entries with this text in their name; results have all that are complete.
+      only: play only entries with one of these texts, separated by commas, in their name; results
+        have all that are complete.
 
     Returns:
       The result file.
@@ -46,11 +47,7 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
       FloatingPointError: training or an attack diverged.
       OSError: a file cannot be read or written.
     """
-    chosen = [e.name for e in config.entries if only in e.name]
-    if not chosen:
-        raise ValueError(
-            f"only={only!r} is in no entry: {', '.join(e.name for e in config.entries)}"
-        )
+    chosen = _chosen(only, [e.name for e in config.entries])
     private = files.private_folder(workdir / "private")
     games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
     plans, judges = [plan(game) for game in games], [Judge(game) for game in games]
@@ -68,6 +65,15 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
     results.write(path, rows)
     _show(rows, workdir)
     return path
+
+
+def _chosen(only: str, names: list[str]) -> list[str]:
+    """The entries that are asked for; every text must be in one."""
+    parts = [part.strip() for part in only.split(",")]
+    for part in parts:
+        if not any(part in name for name in names):
+            raise ValueError(f"only={only!r}: {part!r} is in no entry: {', '.join(names)}")
+    return [name for name in names if any(part in name for part in parts)]
 
 
 def _run_row(config: FrontierConfig) -> dict[str, Any]:

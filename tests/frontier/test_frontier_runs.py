@@ -428,3 +428,11 @@ def test_a_result_file_that_is_not_ours_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match="line 1"):
             results.read(path)
+
+
+def test_only_takes_several_texts_and_names_the_one_that_is_nowhere():
+    names = ["raw", "prior", "prior_few", "method"]
+    assert running._chosen("", names) == names
+    assert running._chosen("prior, raw", names) == ["raw", "prior", "prior_few"]
+    with pytest.raises(ValueError, match="only='prior,smote': 'smote' is in no entry: raw, prior"):
+        running._chosen("prior,smote", names)
