@@ -223,3 +223,37 @@ def test_formal_entries_differ_by_guidance_alone():
             off = plain.config.publish
             assert (off.oversample, off.drift_steps, off.label_spread) == (1, 0, 0.0)
             assert off.warp > 0
+
+
+def test_formal_merf_entries_share_a_generator_and_competitors_saw_everybody():
+    import runpy
+
+    folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
+    for name in ("digits", "mnist", "fashion_mnist"):
+        raw = runpy.run_path(str(folder / f"{name}.py"))["get_config"]("all")
+        config = settings.from_frontier_dict(raw)
+        for entry in config.entries:
+            left_out = {p.config.lower.left_out for p in entry.points}
+            method = entry.kind == "method" and entry.name not in ("no_curvature", "all_kept")
+            assert left_out == {0.1 if method else 0.0}, entry.name
+        entries = {e.name: e for e in config.entries}
+        pairs = zip(
+            entries["formal_merf"].points, entries["formal_merf_unguided"].points, strict=True
+        )
+        for points in pairs:
+            oversample = [p.config.publish.oversample for p in points]
+            assert oversample == [2, 1]
+            built = [
+                registry.build(
+                    "formal_merf",
+                    registry.Asked(
+                        SCHEMA,
+                        p.config,
+                        dataclasses.replace(p.config, publish=config.base.publish),
+                        {},
+                        p.amount,
+                    ),
+                )
+                for p in points
+            ]
+            assert built[0].training == built[1].training
