@@ -4,6 +4,7 @@ import dataclasses
 import os
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -71,35 +72,7 @@ def collect(
     """All aggregate figures of a run as one JSON-able dict; `public_audit` says what is public."""
     fprs = operating_points(run.config.audit.fpr)
     options = _options(run)
-    attacks, roc, played = [], [], {}
-    for name, o in observed.items():
-        scores = attack_scores(o.shadows, member)
-        target = attack_target(o.target, o.shadows, member)
-        played[name] = scores
-        for attack in scores:
-            attacks.append(
-                summary.summarise_game(name, attack, scores[attack], member, fprs=fprs, **options)
-            )
-            attacks.append(
-                summary.summarise_release(
-                    name,
-                    attack,
-                    target[attack],
-                    run.member,
-                    scores[attack],
-                    member,
-                    fprs=fprs,
-                    confidence=run.config.audit.confidence,
-                )
-            )
-            roc.append(_curve(name, attack, scores[attack], member))
-    changes = [
-        summary.summarise_change(
-            attack, before, played["published"][attack], member,
-            fpr=run.config.audit.fpr, **options,
-        )
-        for attack, before in played["raw"].items()
-    ]  # fmt: skip
+    attacks, roc, changes = _played(run, observed, member, fprs)
     guesses = [
         attributes.summarise_attributes(
             name, run.dataset.schema, o.shadows, o.target, member, run.member, **options
@@ -107,7 +80,6 @@ def collect(
         for name, o in observed.items()
     ]
     null = summary.null_check(observed["published"].shadows, member, **options)
-    rows = [dataclasses.asdict(a) for a in attacks]
     results = {
         "name": run.config.name,
         "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -121,8 +93,8 @@ def collect(
             "released": len(release),
             "shadows": run.config.audit.shadows,
         },
-        "attacks": rows,
-        "changes": [dataclasses.asdict(c) for c in changes],
+        "attacks": attacks,
+        "changes": changes,
         "worst_case": worst_case.most_exposed(
             run, {name: o.shadows for name, o in observed.items()}, member, fprs
         ),
@@ -145,6 +117,43 @@ def collect(
     }
     results["warnings"] = warnings(run, results)
     return results
+
+
+def _played(
+    run: Run, observed: dict[str, audit.Observed], member: np.ndarray, fprs: Sequence[float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of every attack in the game and on the release, curves, and changes from raw."""
+    options, confidence = _options(run), run.config.audit.confidence
+    attacks, roc, played = [], [], {}
+    for name, o in observed.items():
+        scores = attack_scores(o.shadows, member)
+        target = attack_target(o.target, o.shadows, member)
+        played[name] = scores
+        for attack, score in scores.items():
+            attacks.append(
+                summary.summarise_game(name, attack, score, member, fprs=fprs, **options)
+            )
+            attacks.append(
+                summary.summarise_release(
+                    name,
+                    attack,
+                    target[attack],
+                    run.member,
+                    score,
+                    member,
+                    fprs=fprs,
+                    confidence=confidence,
+                )
+            )
+            roc.append(_curve(name, attack, score, member))
+    changes = [
+        summary.summarise_change(
+            attack, before, played["published"][attack], member,
+            fpr=run.config.audit.fpr, **options,
+        )
+        for attack, before in played["raw"].items()
+    ]  # fmt: skip
+    return [dataclasses.asdict(a) for a in attacks], roc, [dataclasses.asdict(c) for c in changes]
 
 
 def utility(
