@@ -2,6 +2,7 @@
 
     python -m benchmarks.method mnist --shadows 16                 # all variants, or some:
     python -m benchmarks.method mnist --shadows 16 --only=method,plain
+    python -m benchmarks.method mnist --shadows 16 --only="no ,selection"
     python -m benchmarks.method --table benchmarks/results/method-mnist.jsonl
 
 Every variant is a change of settings. Those that change training have generators of their own;
@@ -23,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 from tqdm import tqdm
 
 from curvpub import audit, bilevel, data
@@ -205,19 +207,29 @@ def figures(signals: dict[str, np.ndarray], member: np.ndarray) -> dict[str, Any
     return row
 
 
+SHOWN = {
+    "combined": "all signals",
+    "generator_calibrated": "own generator",
+    "rmia": "RMIA",
+    "nearest_calibrated": "nearest, calibrated",
+}
+
+
 def table(path: pathlib.Path) -> str:
-    """Markdown of a result file."""
-    head = ["variant", "accuracy", *ATTACKS]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---|" * len(ATTACKS)]
+    """Markdown of a result file: AUC, and the strongest's TPR at 1% FPR, with 95% intervals."""
     rows = [json.loads(text) for text in path.read_text().splitlines()]
+    first, *others = SHOWN.values()
+    head = ["variant", "accuracy", f"{first}: AUC", "TPR", *(f"{name}: AUC" for name in others)]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
     for row in sorted(rows, key=lambda r: list(VARIANTS).index(r["variant"])):
-        cells = [row["variant"], f"{row['accuracy']:.2%} ± {row['accuracy_se']:.2%}"]
-        for name in ATTACKS:
-            if row[name] is None:
-                cells.append("")
-                continue
-            (auc, low, high), tpr = row[name]["auc"], row[name]["tpr"]
-            cells.append(f"{auc:.3f} ± {(high - low) / 2:.3f}" + (f", {tpr[0]:.1%}" if tpr else ""))
+        half = 100 * stats.t.ppf(0.975, row["shadows"] - 1) * row["accuracy_se"]
+        cells = [row["variant"], f"{100 * row['accuracy']:.1f} ± {half:.1f}%"]
+        for name in SHOWN:
+            cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*row[name]["auc"]))
+            if name == "combined":
+                cells.append(
+                    "{:.1f} [{:.1f}, {:.1f}]%".format(*(100 * t for t in row[name]["tpr"]))
+                )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -105,15 +105,11 @@ RHO = {"kind": "method", "strengths": (0.0, 0.5)}
 LEFT_OUT = {"lower.left_out": 0.1}
 ALL, SELECT = ({"publish.oversample": n} | LEFT_OUT for n in (1, 2))
 METHOD = {
-    "method_few": {
-        "kind": "method", "strengths": (0.25, 0.5, 1.0), "sweep": "publish.copies", "at": 0.5,
-        "changes": deformed(0.3, **ALL),
-    },
     "method_light": RHO | {"changes": deformed(0.3, **ALL)},
     "method": RHO | {"changes": deformed(0.6, **ALL)},
     "method_strong": RHO | {"changes": deformed(0.9, **ALL)},
-}  # fmt: skip
-"""The method; its entries are one frontier, and rho is their strength but where they sweep."""
+}
+"""The method; its entries are one frontier, and rho is their strength."""
 
 PARTS = {
     "no_curvature": RHO | {"changes": deformed(0.6, **NO_CURVATURE)},
