@@ -26,7 +26,6 @@ def get_config(size: str = "full"):
             "channels": 128,
             "kl_weight": 4.0,
         },
-        lower={"left_out": 0.1},
         publish=PUBLISHED_IMAGES,
         train={"steps": 30_000, "batch_size": 256, "learning_rate": 1e-3},
         audit={
