@@ -19,6 +19,7 @@ def get_config(kind: str = "npz"):
     if kind == "images":
         config.model.kl_weight = 4.0
         config.publish.update(PUBLISHED_IMAGES)
+        config.lower.left_out = 0.1  # who sticks out most; 0 where rare records must be represented
     if kind == "csv":
         config.model.update({"latent_dim": 16, "label_scale": 3.0, "x_sigma": 0.3})
     return config
