@@ -124,7 +124,7 @@ def take(argument: str) -> None:
         kept = {k: audit[k] for k in names} | {k: settings[k] for k in ("lower", "publish")}
         target = RESULTS / "canaries" / f"{stem or audit['name']}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(kept, indent=1) + "\n")
+        target.write_text(json.dumps(resolvable(kept), sort_keys=True) + "\n")
         audit["canaries"] = None
         del audit["timings"]["audit: canaries"]
     if stem:
@@ -136,6 +136,15 @@ def take(argument: str) -> None:
         release = bundle.read_release(run / "release", dataset.schema)
         picture = samples.sample_grid(dataset.schema, release, dataset.test)
         (ROOT / "docs" / "img" / "published.png").write_bytes(picture)
+
+
+def resolvable(found: dict) -> dict:
+    """A copy whose attacks hold only those operating points that there are records enough for."""
+    found = json.loads(json.dumps(found))
+    for part in (found["canaries"], found["worst_case"] or {"attacks": []}):
+        for row in part["attacks"]:
+            row["points"] = [p for p in row["points"] if p["tpr"] is not None]
+    return found
 
 
 def _area(rows: list[dict]) -> str:
