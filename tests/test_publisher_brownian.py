@@ -60,8 +60,8 @@ def test_copies_come_from_the_learned_prior_at_rho_zero(publisher):
     def resample(offset, log_time):
         learned = {"mean": offset, "log_time": log_time}
         now = dataclasses.replace(state, generator=state.generator | {"prior": learned})
-        law = at_zero._law(jax.random.key(19), now, prepared)
         zero = jnp.zeros((COUNT,), jnp.float32)
+        law = at_zero._law(jax.random.key(19), now, prepared, zero > 0)
         drawn, _, _ = at_zero._resample(
             jax.random.key(19), now, law, codes + 5.0, zero, zero > 0, 1.0
         )
@@ -78,3 +78,21 @@ def test_copies_come_from_the_learned_prior_at_rho_zero(publisher):
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
     longer, _, _ = resample(offset, time + 2.0)
     assert (np.std(longer, axis=0) > 1.3 * np.std(drawn, axis=0)).all()
+
+
+def test_the_law_is_fitted_without_those_who_are_left_out(publisher):
+    """Other records in their place change nothing of what codes are drawn from."""
+    prepared = publisher.prepare(make_records(IMAGE, COUNT))
+    state = bilevel.init_state(jax.random.key(0), publisher.problem, COUNT)
+    out = jnp.arange(COUNT) >= COUNT - 10
+    code = jnp.full((2,), 0.3, jnp.float32)
+
+    @jax.jit
+    def drawn(x):
+        law = publisher._law(jax.random.key(5), state, prepared._replace(x=x), out)
+        noise = jax.random.normal(jax.random.key(6), (law.num_noise, 2), jnp.float32)
+        return law.redraw(noise, code, jnp.float32(0.5))
+
+    other = jnp.where(out[:, None], 1.0 - prepared.x, prepared.x)
+    np.testing.assert_array_equal(drawn(prepared.x), drawn(other))
+    assert not np.array_equal(drawn(prepared.x), drawn(1.0 - prepared.x))

@@ -108,14 +108,14 @@ class CurvaturePublisher:
         """
         settings = self.settings() if settings is None else settings
         key_drift, key_clean, key_draw, key_observe = jax.random.split(key, 4)
-        law = self._law(key, state, prepared)
+        out = bilevel.left_out(self.problem, state, settings.strength)
+        law = self._law(key, state, prepared, out)
         code, seen, rank, delta = self._perturb(key_drift, state, prepared, law, settings)
         moved = code + delta
         see = lambda key, codes: decoding.curvature_of_codes(
             key, self.problem, state.generator, law, codes
         )
         before = see(key_clean, code)
-        out = bilevel.left_out(self.problem, state, settings.strength)
         if self.problem.publish.mode == "aligned":
             source = jnp.arange(code.shape[0])
             published, after = moved, see(key_draw, moved)
@@ -130,11 +130,13 @@ class CurvaturePublisher:
         length = jax.vmap(obfuscate.safe_norm)(delta)
         return release, PublishInfo(seen, before, after, length, source, out)
 
-    def _law(self, key: Array, state: bilevel.BilevelState, prepared: Prepared) -> rvae.Law:
-        """The law of codes, its precision fitted to all of them."""
+    def _law(
+        self, key: Array, state: bilevel.BilevelState, prepared: Prepared, out: Array
+    ) -> rvae.Law:
+        """The law of codes, its precision fitted to all of them but those that are left out."""
         encode = lambda a: self.problem.generator.encode(state.generator, *a)[0]
         codes = map_blocks(encode, (prepared.x, prepared.probs), block_size=_BLOCK)
-        order = jax.random.permutation(jax.random.fold_in(key, 4), codes.shape[0])
+        order = _kept_in_turn(jax.random.fold_in(key, 4), out, codes.shape[0])
         fit = self.problem.fit_latent(state.generator, codes[order])
         return self.problem.law(state.generator, fit)
 
@@ -207,10 +209,7 @@ class CurvaturePublisher:
         wanted = max(1, round(publish.copies * moved.shape[0]))
         drawn = wanted * publish.oversample
         key_parent, key_noise, key_curvature, key_order = jax.random.split(key, 4)
-        # Every parent is drawn equally often, up to one; those that are left out come last.
-        order = jax.random.permutation(key_parent, moved.shape[0])
-        order = order[jnp.argsort(out[order], stable=True)]
-        source = order[jnp.arange(drawn) % (moved.shape[0] - jnp.sum(out))]
+        source = _kept_in_turn(key_parent, out, drawn)
         share = bilevel.kept_share(rank, publish, strength)[source]
         shape = (drawn, law.num_noise, moved.shape[1])
         noise = jax.random.normal(key_noise, shape, moved.dtype)
@@ -223,6 +222,19 @@ class CurvaturePublisher:
             key_order, self.problem, params, codes, curved, wanted=wanted, strength=strength
         )
         return codes[keep], curved[keep], source[keep]
+
+
+def _kept_in_turn(key: Array, out: Array, count: int) -> Array:
+    """Rows `[count]` of records that are not left out, each equally often up to one.
+
+    Args:
+      key: randomness of the order.
+      out: who is left out, bool `[n]`; not all.
+      count: how many rows.
+    """
+    order = jax.random.permutation(key, out.shape[0])
+    order = order[jnp.argsort(out[order], stable=True)]
+    return order[jnp.arange(count) % (out.shape[0] - jnp.sum(out))]
 
 
 def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:

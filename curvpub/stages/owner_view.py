@@ -17,8 +17,6 @@ from curvpub.stages.audit import Observed
 from curvpub.workspace import Run
 
 _MOST_EXPOSED = 40  # records shown one by one
-
-
 _COLUMNS = {"curvature": "exposure", "perturbation": "perturbation", "left_out": "left_out"}
 
 

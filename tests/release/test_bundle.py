@@ -53,6 +53,15 @@ def test_card_states_the_guarantee_and_keeps_it(tmp_path, table_release, table_s
         write(folder, table_release, table_schema, guarantee=stated)
 
 
+def test_card_says_who_has_no_part(tmp_path, table_release, table_schema):
+    configuration = {"lower": {"left_out": 0.1}}
+    write(tmp_path / "release", table_release, table_schema, configuration=configuration)
+    text = (tmp_path / "release" / "README.md").read_text()
+    assert "The 10% of the private records that stick out most were left out" in text
+    write(tmp_path / "other", table_release, table_schema)
+    assert "stick out most" not in (tmp_path / "other" / "README.md").read_text()
+
+
 def test_card_says_that_there_is_no_guarantee(tmp_path, table_release, table_schema):
     write(tmp_path / "release", table_release, table_schema)
     text = (tmp_path / "release" / "README.md").read_text()

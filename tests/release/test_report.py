@@ -110,6 +110,22 @@ def test_public_page(results, parts):
     assert "PRIVATE" not in page.text
 
 
+def test_pages_say_who_has_no_part(results, parts):
+    schema, release, test, owner = parts
+    options = {"schema": schema, "release": release, "test": test}
+    part = results | {"config": results["config"] | {"lower": {"left_out": 0.05}}}
+    words = "The 5% of the private records that stick out most were left out"
+    assert words in check(report.public_report(part, **options)).text
+    assert "stick out most" not in check(report.public_report(results, **options)).text
+    assert [row["left_out"] for row in owner["records"]].count(True) == 1
+    nobody = owner | {"records": [row | {"left_out": False} for row in owner["records"]]}
+    counts = [
+        check(report.private_report(part, owner=who, **options)).text.split().count("yes")
+        for who in (owner, nobody)
+    ]
+    assert counts[0] == counts[1] + 1  # a column of the table may say yes as well
+
+
 def test_pages_state_a_guarantee(results, parts):
     schema, release, test, _ = parts
     stated = {
