@@ -1,13 +1,13 @@
 """Every publisher on MNIST: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/mnist.py
-    python -m curvpub.frontier --config=experiments/frontier/mnist.py:small  # 16 shadows
+    python -m curvpub.frontier --config=experiments/frontier/mnist.py:small  # two CPU cores
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:formal
     python -m curvpub.frontier --config=experiments/frontier/mnist.py:all    # all, on a GPU
 
 A pool of 4,000 records, 32 shadows, models and training as in
 `experiments/mnist.py:small`, and the publishers and strengths of `digits.py`; `formal` has those
-with an epsilon, and `small` the strongest of them on 16 shadows and fewer attacks. Needs the
+with an epsilon, and `small` the strongest of them and fewer attacks. Needs the
 prepared data set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
 """
 
@@ -32,6 +32,6 @@ def get_config(size: str = "full", name: str = "mnist"):
         config.utility_models = ("linear", "mlp", "conv")
     if size == "small":
         # Without the attacks that take long and were not the strongest on digits.
-        config.base.audit.update({"shadows": 16, "attackers": (), "flow_steps": 0})
+        config.base.audit.update({"attackers": (), "flow_steps": 0})
         config.quality_shadows = 0  # boosting takes a minute and a half a release
     return config
