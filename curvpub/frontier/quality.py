@@ -135,7 +135,7 @@ class Judge:
 
 
 def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Mean and standard deviation over releases of every figure; None of none."""
+    """Every figure of each release, mean and standard deviation over them; None of none."""
     if not found:
         return None
     names = sorted(set.intersection(*(set(f) for f in found)))
@@ -143,6 +143,7 @@ def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     deviation = {n: float(v.std(ddof=1)) if len(v) > 1 else None for n, v in values.items()}
     return {
         "releases": len(found),
+        "values": {n: v.tolist() for n, v in values.items()},
         "mean": {n: float(v.mean()) for n, v in values.items()},
         "deviation": deviation,
     }

@@ -7,7 +7,7 @@ import numpy as np
 from curvpub.audit import compare_games
 from curvpub.audit.attacks import REGISTRY
 from curvpub.audit.statistics import resolvable
-from curvpub.frontier import comparing
+from curvpub.frontier import comparing, equal_exposure
 from curvpub.frontier.games import Game
 from curvpub.frontier.measuring import common
 from curvpub.frontier.planning import Play
@@ -49,6 +49,15 @@ def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, An
             for f in found
         ]
     return rows
+
+
+def fidelity(
+    game: Game, rows: list[dict[str, Any]], reference: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The method's releases beside the best competitor's at equal exposure; none unmeasured."""
+    confidence = game.config.base.audit.confidence
+    found = equal_exposure.at_equal_exposure(rows, reference, confidence=confidence)
+    return [{"record": "equal_exposure", **common(game)} | f for f in found]
 
 
 def paired(game: Game, plays: list[Play], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import scipy
 
 from curvpub.runtime import devices, files
 
-RECORDS = ("run", "reference", "point", "equal_accuracy", "paired")
+RECORDS = ("run", "reference", "point", "equal_accuracy", "equal_exposure", "paired")
 """What a line can be: its field `record`."""
 POINT_FIELDS = (
     "record", "data", "seed", "entry", "kind", "role", "strength", "sweep", "changes", "options",

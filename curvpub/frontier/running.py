@@ -123,8 +123,9 @@ def _run_game(
             row["quality"] = measuring.quality_of(game, play, player, judge)
             keep([*rows, *compared])
             bar.update()
-    reference = {"record": "reference", **measuring.common(game), "quality": judge.reference()}
-    return [*rows, *compared, reference]
+    real = judge.reference()
+    reference = {"record": "reference", **measuring.common(game), "quality": real}
+    return [*rows, *compared, *ranking.fidelity(game, rows, real), reference]
 
 
 class _Measurer:

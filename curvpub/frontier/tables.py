@@ -18,6 +18,9 @@ def markdown(rows: Sequence[Row], *, compared: bool = True) -> str:
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
         if equal and compared:
             found.append(_equal(equal))
+        alike = [r for r in rows if r["record"] == "equal_exposure" and r["seed"] == seed]
+        if alike and compared:
+            found.append(_alike(alike))
     return "\n\n".join(found)
 
 
@@ -110,6 +113,28 @@ def _equal(rows: Sequence[Row]) -> str:
             f"{number(row['method_excess'])} ({row['method']})",
             f"{number(row['excess'])} ({row['competitor']})",
             ratio,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _alike(rows: Sequence[Row]) -> str:
+    head = ["worst attack: AUC (of)", "figure (real records)", "method", "best competitor", "gap"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+
+    def taken(row: Row, side: str) -> str:
+        if row[side] is None:
+            return "none is so little exposed"
+        return f"{row[side + '_value']:.3g} ({row[side]}, {row[side + '_strength']:g})"
+
+    for row in rows:
+        way = "higher" if row["higher_is_better"] else "lower"
+        cells = [
+            f"{row['exposure']:.3f} ({row['anchor']}, {row['anchor_strength']:g})",
+            f"{row['figure']}, {way} is better ({row['real']:.3g})",
+            taken(row, "method"),
+            taken(row, "competitor"),
+            "" if row["difference"] is None else _bracket(row["difference"], "{:.3g}"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,12 +1,12 @@
 """Every publisher on Adult: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/adult.py
-    python -m curvpub.frontier --config=experiments/frontier/adult.py:small  # 16 shadows
+    python -m curvpub.frontier --config=experiments/frontier/adult.py:small  # two CPU cores
 
 A pool of 4,000 records, 32 shadows, models and training as in `experiments/adult.py:small`,
 and the publishers and strengths of `digits.py`; MST, with an epsilon for its strength, where the
-extra `marginals` is installed; `small` has 16 shadows and fewer attacks. Needs the prepared data
-set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
+extra `marginals` is installed; `small` has fewer strengths and fewer attacks. Needs the prepared
+data set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
 """
 
 import pathlib
@@ -33,6 +33,14 @@ MST = {
     "effort": "cut points by the ranges of the public test split, no other tuning",
 }  # fmt: skip
 
+SMALL = {
+    "raw": (), "noise": (0.2, 0.8), "ksame": (2, 10), "mixup": (1, 16), "smote": (2, 50),
+    "reconstruction": (), "latent_noise": (0.3, 1.0), "latent_ksame": (5,), "prior": (1.0,),
+    "prior_few": (0.25, 0.5), "method": (0.0, 0.5, 0.7), "method_spread": (0.5,),
+    "method_left_out": (0.5,), "method_few": (0.5, 1.0), "pointwise": (0.5,), "mst": (),
+}  # fmt: skip
+"""Entries and strengths of `small`; no strengths: all of them."""
+
 
 def get_config(size: str = "full"):
     if size not in ("full", "small"):
@@ -42,9 +50,12 @@ def get_config(size: str = "full"):
     entries = runpy.run_path(str(HERE / "digits.py"))["all_entries"]("table")
     if marginals.is_installed():
         entries = entries | {"mst": MST}
+    if size == "small":
+        some = {k: SMALL[k] for k in entries if k in SMALL}
+        entries = {k: entries[k] | ({"strengths": v} if v else {}) for k, v in some.items()}
     config = frontier_dict(base, entries, name="adult", quality_shadows=4, utility_steps=500)
     if size == "small":
         # Without the attacks that take long and were not the strongest on the main job's release.
-        config.base.audit.update({"shadows": 16, "attackers": (), "flow_steps": 0})
+        config.base.audit.update({"attackers": (), "flow_steps": 0})
         config.quality_shadows = 2
     return config

@@ -1,14 +1,14 @@
 """Every publisher on Fashion-MNIST: utility against exposure on shared shadows.
 
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py
-    python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:small  # 16 shadows
+    python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:small  # two cores
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:formal
     python -m curvpub.frontier --config=experiments/frontier/fashion_mnist.py:all    # all, on a GPU
 
 A pool of 4,000 records, 32 shadows, models and training as in
 `experiments/fashion_mnist.py:small`, and the publishers and strengths of `digits.py`; `formal` has
-those with an epsilon, and `small` the strongest of them on 16 shadows and fewer attacks. Needs the
-prepared data set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
+those with an epsilon, and `small` the strongest of them and fewer attacks. Needs the prepared data
+set in `TFDS_DATA_DIR`. A killed run goes on with the same command.
 """
 
 import pathlib

@@ -307,6 +307,8 @@ def test_table_goes_between_the_markers(finished):
     assert made.endswith("\nafter\n")
     assert "stale rows" not in made
     assert "**shrunk**" in made
+    assert "coverage, higher is better" in made
+    assert "equal_exposure" in {r["record"] for r in finished[1]}
     with pytest.raises(ValueError, match="once each"):
         tables.readme_with("no markers", "")
 

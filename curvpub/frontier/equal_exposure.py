@@ -1,0 +1,106 @@
+"""Whose releases are more like real records at equal exposure.
+
+A point's exposure is its worst attack's AUC. At each exposure that a point of the Pareto set has,
+either side may take any of its points that are as little exposed; nothing is interpolated, for the
+fidelity of a mixture of two releases is not between those of the two.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from curvpub.audit.statistics import Interval
+from curvpub.frontier.comparing import pareto
+
+SIGNS = {"frechet": -1.0, "density": 1.0, "coverage": 1.0, "beta_recall": 1.0}
+"""Figures of fidelity and diversity that are compared; 1 where higher is better."""
+
+_TINY = 1e-12
+Row = dict[str, Any]
+
+
+def at_equal_exposure(
+    points: Sequence[Row],
+    reference: Row,
+    *,
+    against: Sequence[str] = ("competitor",),
+    confidence: float,
+) -> list[Row]:
+    """The method's best fidelity beside the best competitor's, at every exposure that either has.
+
+    Density above that of real records is no merit: releases near the middle of the data have it. It
+    counts up to theirs.
+
+    Args:
+      points: lines of points; those without a quality are passed over.
+      reference: `quality` of the line of real records.
+      against: roles of the competitors.
+      confidence: coverage of the interval of the difference, by Student's t over releases of the
+        same shadows; None where fewer than two were measured or one side has no such point.
+
+    Returns:
+      Lines by figure and rising exposure; `difference` is the method's value less the competitor's.
+    """
+    sides = {
+        "method": [p for p in points if p["quality"] and p["role"] == "method"],
+        "competitor": [p for p in points if p["quality"] and p["role"] in against],
+    }
+    if not all(sides.values()):
+        return []
+    found = []
+    for figure, sign in SIGNS.items():
+        anchors = [p for side in sides.values() for p in _unbeaten(side, figure, reference)]
+        for anchor in sorted(anchors, key=_exposure):
+            best = {k: _best(v, figure, _exposure(anchor), reference) for k, v in sides.items()}
+            row = {
+                "figure": figure, "higher_is_better": sign > 0, "real": reference[figure],
+                "exposure": _exposure(anchor), "anchor": anchor["entry"],
+                "anchor_strength": anchor["strength"],
+                "difference": _difference(best, figure, reference, confidence),
+            }  # fmt: skip
+            for side, point in best.items():
+                row[side] = point["entry"] if point else None
+                row[f"{side}_strength"] = point["strength"] if point else None
+                row[f"{side}_value"] = _value(point, figure, reference) if point else None
+            found.append(row)
+    return found
+
+
+def _exposure(point: Row) -> float:
+    return float(point["worst"]["auc"]["value"])
+
+
+def _capped(values: Any, figure: str, reference: Row) -> Any:
+    return np.minimum(values, reference[figure]) if figure == "density" else values
+
+
+def _value(point: Row, figure: str, reference: Row) -> float:
+    return float(_capped(point["quality"]["mean"][figure], figure, reference))
+
+
+def _unbeaten(points: Sequence[Row], figure: str, reference: Row) -> list[Row]:
+    good = np.array([SIGNS[figure] * _value(p, figure, reference) for p in points])
+    kept = pareto(good, np.array([_exposure(p) for p in points]))
+    return [p for p, k in zip(points, kept, strict=True) if k]
+
+
+def _best(points: Sequence[Row], figure: str, exposure: float, reference: Row) -> Row | None:
+    """The best point that is no more exposed; None where all are."""
+    allowed = [p for p in points if _exposure(p) <= exposure + _TINY]
+    return max(allowed, key=lambda p: SIGNS[figure] * _value(p, figure, reference), default=None)
+
+
+def _difference(
+    best: dict[str, Row | None], figure: str, reference: Row, confidence: float
+) -> list[float] | None:
+    """Mean and interval over releases of the same shadows."""
+    each = [(p or {}).get("quality", {}).get("values", {}).get(figure) for p in best.values()]
+    if any(v is None or len(v) < 2 for v in each) or len(each[0]) != len(each[1]):
+        return None
+    ours, theirs = (_capped(np.asarray(v, np.float64), figure, reference) for v in each)
+    gap = ours - theirs
+    half = stats.t.isf(0.5 * (1.0 - confidence), len(gap) - 1) * stats.sem(gap)
+    mean = float(gap.mean())
+    return list(Interval(mean, mean - float(half), mean + float(half)))
