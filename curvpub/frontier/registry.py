@@ -84,11 +84,15 @@ def _merf_options(asked: Asked) -> dict[str, Any]:
     return {"copies": asked.config.publish.copies} | _options(asked)
 
 
+def _merf(asked: Asked) -> DPMerfPublisher:
+    return DPMerfPublisher(schema=asked.schema, budget=_budget(asked), **_merf_options(asked))
+
+
 def _formal_merf(asked: Asked) -> FormalMerfPublisher:
     """Guidance and deformation by the settings of a publication; options are DP-MERF's."""
     publish = asked.config.publish
     return FormalMerfPublisher(
-        base=DPMerfPublisher(schema=asked.schema, budget=_budget(asked), **_merf_options(asked)),
+        base=_merf(asked),
         oversample=publish.oversample,
         scale=asked.config.lower.scale,
         num_probes=publish.curvature_probes,
@@ -116,9 +120,8 @@ PUBLISHERS: dict[str, Kind] = {
     "geodesic": with_generator(GeodesicStepPublisher),
     "method": Kind(_method),
     # Strength is epsilon; the extra `dp` is needed.
-    "dp_merf": in_one_part(
-        lambda a: DPMerfPublisher(schema=a.schema, budget=_budget(a), **_merf_options(a))
-    ),
+    # Without guidance and deformation it is DP-MERF; so both publish from one generator.
+    "dp_merf": in_two_parts(lambda a: FormalMerfPublisher(base=_merf(a))),
     "formal_merf": in_two_parts(_formal_merf),
     "mst": in_one_part(  # needs the extra `marginals`
         lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_options(a))

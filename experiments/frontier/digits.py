@@ -77,7 +77,7 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
 
     `formal`, `formal_unguided` and `dp_vae` publish from one trained generator: the first two
     differ by curvature's guidance alone, and the last has no deformation either. So do the two of
-    `formal_merf`, on DP-MERF's generator.
+    `formal_merf` and `dp_merf` itself.
 
     Args:
       batch_size: expected number of records in a batch, about half of the members.

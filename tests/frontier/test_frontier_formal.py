@@ -70,6 +70,15 @@ def test_publishers_take_several_shadows_at_once(shadows, kind, options):
         np.testing.assert_allclose(found.y[shadow], alone.y, atol=1e-4)
 
 
+def test_merf_and_the_method_on_it_share_a_generator():
+    config = make_config(**GUIDED)
+    plain, formal = (
+        registry.build(kind, registry.Asked(IMAGE, config, config, MERF, 8.0))
+        for kind in ("dp_merf", "formal_merf")
+    )
+    assert (plain.training, plain.train_modules) == (formal.training, formal.train_modules)
+
+
 @pytest.mark.parametrize(("kind", "strength"), [("dp_sgd", 8.0), ("clipped", 5.0)])
 def test_models_take_several_shadows_at_once(shadows, kind, strength):
     config = make_config()
