@@ -4,6 +4,8 @@ A new publisher is one line of `PUBLISHERS`, a new model one line of `MODELS`.
 """
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +24,7 @@ from curvpub.frontier.kinds import (
     with_generator,
 )
 from curvpub.publishers import (
+    DeformedPublisher,
     DPCurvaturePublisher,
     DPMerfPublisher,
     DPVaeGanPublisher,
@@ -41,7 +44,7 @@ from curvpub.publishers import (
     decoding,
     make_publisher,
 )
-from curvpub.types import Array, Records, Release
+from curvpub.types import Array, Records, Release, Schema
 
 
 def _raw(asked: Asked) -> Publishing:
@@ -62,6 +65,29 @@ def _method(asked: Asked) -> Publishing:
         return publisher.publish(key, state, publisher.prepare(records))[0]
 
     return shared_generator(asked, release, type(method).__module__)
+
+
+def _deformed(make: Callable[[Schema], Any], *, swept: bool) -> Kind:
+    """Deformed releases of another publisher, by the settings of the method's deformations.
+
+    Args:
+      make: the other publisher.
+      swept: it takes the strength; else that is not used.
+    """
+
+    def build(asked: Asked) -> Publishing:
+        publish, base = asked.config.publish, make(asked.schema)
+        publisher = DeformedPublisher(
+            base=base, schema=asked.schema, warp=publish.warp, elastic=publish.elastic,
+            copies=round(publish.copies), **asked.options,
+        )  # fmt: skip
+        release = lambda key, state, records, strength: publisher(
+            key, records, strength if swept else None
+        )
+        modules = (type(publisher).__module__, type(base).__module__)
+        return Publishing(None, release, None, (), modules)
+
+    return Kind(build, settings=(inspect.getsource(make), swept))
 
 
 def _budget(asked: Asked) -> dp.Budget:
@@ -113,6 +139,8 @@ PUBLISHERS: dict[str, Kind] = {
     "ksame": on_features(KSamePublisher),
     "mixup": on_features(MixupPublisher),
     "smote": on_features(SmotePublisher, neighbours=50),  # strengths are cut to it
+    "deformed": _deformed(lambda schema: RawPublisher(schema=schema), swept=False),
+    "deformed_mixup": _deformed(lambda schema: MixupPublisher(schema=schema), swept=True),
     "latent_noise": with_generator(LatentNoisePublisher),
     "latent_ksame": with_generator(LatentKSamePublisher),
     "reconstruction": with_generator(ReconstructionPublisher),

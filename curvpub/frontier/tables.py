@@ -24,6 +24,64 @@ def markdown(rows: Sequence[Row], *, compared: bool = True) -> str:
     return "\n\n".join(found)
 
 
+def short(rows: Sequence[Row]) -> str:
+    """The least exposed competitor beside the method, at each accuracy that one of them has."""
+    found = []
+    for seed in sorted({r["seed"] for r in results.points(rows)}):
+        points = results.points(rows, seed)
+        equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
+        methods = {p["entry"] for p in points if p["role"] == "method"}
+        found.append(_short(points, [r for r in equal if r["anchor"] not in methods]))
+    return "\n\n".join(found)
+
+
+def _short(points: Sequence[Row], equal: Sequence[Row]) -> str:
+    first, rate = points[0], f"TPR at {points[0]['fpr']:.2g} FPR"
+    head = [
+        f"{first['data']}, seed {first['seed']}: accuracy (of)", "competitor: AUC", "method: AUC",
+        "excess, method / competitor", f"competitor: {rate}", f"method: {rate}",
+        "method / competitor",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for point in points:
+        if point["kind"] == "raw":
+            auc = f"{point['worst']['auc']['value']:.3f}"
+            tpr = f"{point['worst']['tpr']['value']:.1%}" if "tpr" in point["worst"] else ""
+            lines.append(f"| {point['accuracy'][0]:.1%} (raw records) | {auc} | | | {tpr} | | |")
+    anchors = {(r["accuracy"], r["anchor"], r["anchor_strength"]) for r in equal}
+    for accuracy, entry, strength in sorted(anchors, reverse=True):
+        cells = [f"{accuracy:.1%} ({entry}, {strength:g})"]
+        for figure, form in (("auc", "{:.3f}"), ("tpr", "{:.1%}")):
+            at = (figure, entry, strength)
+            mine = [r for r in equal if (r["figure"], r["anchor"], r["anchor_strength"]) == at]
+            cells += _sides(mine[0], form) if mine else ["", "", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append(
+        f"\n{first['shadows']} shadows, {first['pool']:,} pool records, {first['members']:,} "
+        f"members; {_machine(first['machine'])}."
+    )
+    return "\n".join(lines)
+
+
+def _sides(row: Row, form: str) -> list[str]:
+    """The competitor, the method and their ratio in one line of a comparison."""
+
+    def side(excess: float | None, entry: str) -> str:
+        if excess is None:
+            return "not reached"
+        return f"{form.format(excess + row['chance'])} ({entry})"
+
+    return [
+        side(row["excess"], row["competitor"]),
+        side(row["method_excess"], row["method"]),
+        "" if row["ratio"] is None else _bracket(row["ratio"], "{:.2f}"),
+    ]
+
+
+def _machine(machine: Row) -> str:
+    return f"{machine['devices']}, {machine['cores']} cores, jax {machine['jax']}"
+
+
 def every_point(rows: Sequence[Row]) -> str:
     """All points there are, and how long a shadow took, without any comparison."""
     points = results.points(rows)
@@ -45,10 +103,9 @@ def every_point(rows: Sequence[Row]) -> str:
             f"{train}; {seconds['release_and_attack']:.2g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    machine = rows[0]["machine"]
     lines.append(
         f"\n{points[0]['shadows']} shadows, {points[0]['pool']:,} pool records; "
-        f"{machine['devices']}, jax {machine['jax']}."
+        f"{_machine(rows[0]['machine'])}."
     )
     return "\n".join(lines)
 

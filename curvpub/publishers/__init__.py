@@ -7,6 +7,7 @@ from curvpub.publishers.curvature import (
     make_publisher,
 )
 from curvpub.publishers.decoding import decode_codes, keep_least_curved, rank_within_class
+from curvpub.publishers.deformed import DeformedPublisher
 from curvpub.publishers.dp_curvature import DPCurvaturePublisher
 from curvpub.publishers.dp_generator import DPGeneratorPublisher
 from curvpub.publishers.dp_merf import DPMerfPublisher
@@ -36,6 +37,7 @@ __all__ = [
     "DPPublisher",
     "DPVaeGanPublisher",
     "DPVaePublisher",
+    "DeformedPublisher",
     "FormalMerfPublisher",
     "GeodesicStepPublisher",
     "KSamePublisher",

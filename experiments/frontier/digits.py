@@ -52,6 +52,19 @@ def deformed(strength: float, **more: Any) -> dict[str, Any]:
     return {"publish.warp": 0.8 * strength, "publish.elastic": strength} | more
 
 
+DEFORMED = {
+    "deformed": {"kind": "deformed", "changes": deformed(0.6)},
+    "deformed_strong": {"kind": "deformed", "changes": deformed(0.9)},
+    "deformed_stronger": {"kind": "deformed", "changes": deformed(1.4)},
+    "deformed_mixup": {
+        "kind": "deformed_mixup", "strengths": (16,), "changes": deformed(0.6),
+    },
+    "deformed_mixup_strong": {
+        "kind": "deformed_mixup", "strengths": (16,), "changes": deformed(0.9),
+    },
+}  # fmt: skip
+"""The method's deformations of records and of mixtures of two: what do they do by themselves?"""
+
 NO_CURVATURE = {
     "lower.batch_fraction": 0.0, "lower.left_out": 0.0, "publish.oversample": 1,
     "publish.label_spread": 0.0, "publish.drift_steps": 0,
@@ -141,13 +154,13 @@ PARTS_ON_TABLES = {
 
 def all_entries(kind: str = "image"):
     """Every entry without an epsilon, for images or tables."""
-    images = kind == "image"
-    method, parts = METHOD_ON_TABLES, PARTS_ON_TABLES
-    if images:
+    others, method, parts = PUBLISHERS, METHOD_ON_TABLES, PARTS_ON_TABLES
+    if kind == "image":
+        others = others | {k: v | {"effort": EFFORT} for k, v in DEFORMED.items()}
         method, parts = METHOD | STRONGER, PARTS
     shown = {k: v | {"role": "method", "effort": TUNED} for k, v in method.items()}
     shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
-    return PUBLISHERS | shown
+    return others | shown
 
 
 STRONGEST = {
