@@ -69,6 +69,35 @@ def deform(key: Array, image: Array, *, warp: Array | float, elastic: Array | fl
     return jnp.stack(layers, axis=-1)
 
 
+def directions(shape: tuple[int, ...], *, warp: Array | float, elastic: Array | float) -> Array:
+    """What `deform` adds to the place of each pixel, to first order, for each random number.
+
+    Args:
+      shape: `(H, W, ...)`.
+      warp: see `deform`.
+      elastic: see `deform`.
+
+    Returns:
+      `[39, 2, H, W]` in pixels: displacements are their sum, each times a standard normal number.
+      First the rotation, then the four entries of the linear map, the two shifts, and the knots.
+    """
+    height, width = shape[:2]
+    size = jnp.asarray([height, width], jnp.float32)
+    place = jnp.stack(jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in shape[:2]),
+                                   indexing="ij"))  # fmt: skip
+    centred = place - 0.5 * (size - 1.0)[:, None, None]
+    axes = jnp.eye(2, dtype=jnp.float32)
+    turned = _ANGLE * jnp.stack([-centred[1], centred[0]])[None]
+    mapped = _STRETCH * jnp.einsum("ai,jhw->aijhw", axes, centred)  # entry (a, j) moves axis a
+    mapped = jnp.moveaxis(mapped, 2, 1).reshape(4, 2, height, width)
+    shifted = _UNIT * jnp.broadcast_to((axes * size[None])[..., None, None], (2, 2, height, width))
+    knots = jnp.eye(_KNOTS * _KNOTS, dtype=jnp.float32).reshape(-1, _KNOTS, _KNOTS)
+    bumps = jax.image.resize(knots, (knots.shape[0], height, width), "cubic")
+    bent = _UNIT * jnp.einsum("ai,khw->akihw", axes * size[None], bumps)
+    bent = bent.reshape(-1, 2, height, width)
+    return jnp.concatenate([warp * jnp.concatenate([turned, mapped, shifted]), elastic * bent])
+
+
 def deform_features(
     key: Array,
     features: Array,

@@ -1,6 +1,7 @@
 """The attacks: which signals each reads, and their scores, in the game and on a further release."""
 
 import fnmatch
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from curvpub.audit.attack_kinds import (
     threshold_attack,
 )
 
+Transform = Callable[[np.ndarray], np.ndarray]
 _EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
 _MODEL = "on a model trained on it"
 _QUERIES = "*confidence_augmented"
@@ -76,6 +78,21 @@ _MODELLED = {
     "robustness": _plain,
     "loss_curvature": _signed_root,
 }
+
+
+def everything(more: Mapping[str, Transform] | None = None) -> Attack:
+    """The attack by all signals at once.
+
+    Args:
+      more: further signals, and how each becomes a number that is higher for members.
+    """
+    return combined_attack(
+        "combined",
+        "All signals, of the release and of a model trained on it, classifier fitted over shadows",
+        _LOOKED_UP | _GENERATED | _MODELLED | dict(more or {}),
+        needed=("axes_distance", "confidence"),
+    )
+
 
 REGISTRY = (
     threshold_attack("loss_threshold", f"Loss threshold, {_MODEL}", "log_prob", _plain),
@@ -190,12 +207,7 @@ REGISTRY = (
             ),
         )
     ),
-    combined_attack(
-        "combined",
-        "All signals, of the release and of a model trained on it, classifier fitted over shadows",
-        _LOOKED_UP | _GENERATED | _MODELLED,
-        needed=("axes_distance", "confidence"),
-    ),
+    everything(),
 )
 """Attacks on a model trained on the release, then on the release itself, then on both."""
 

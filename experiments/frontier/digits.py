@@ -165,10 +165,11 @@ def all_entries(kind: str = "image"):
 
 STRONGEST = {
     "raw": (), "ksame": (2, 10), "mixup": (16,), "smote": (50,), "latent_noise": (0.6, 1.0),
-    "prior": (1.0,), "prior_few": (0.25, 0.5),
+    "prior": (1.0,), "prior_few": (0.25, 0.5), "deformed": (), "deformed_strong": (),
+    "deformed_stronger": (),
 }  # fmt: skip
 """What stands against the method where a shadow takes seconds: the strengths that were not beaten
-by others on digits or on MNIST, and the raw data."""
+by others on digits or on MNIST, and the raw data. No strengths: all of them."""
 
 
 def sized_entries(size: str, batch_size: int = 512):
