@@ -34,7 +34,7 @@ from curvpub.frontier.play import Player
 from curvpub.frontier.settings import from_frontier_dict
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SIGMAS = (0.05, 0.1, 0.2, 0.4)
+SIGMAS = (0.1, 0.3)
 _PLAIN = lambda signal: np.asarray(signal, np.float64)
 ATTACKS = (
     calibrated_attack("tangent", "tangents", "tangent_score", _PLAIN, mode="by_shadows"),

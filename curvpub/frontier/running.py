@@ -123,6 +123,8 @@ def _run_game(
             row["quality"] = measuring.quality_of(game, play, player, judge)
             keep([*rows, *compared])
             bar.update()
+    if not game.config.shared.quality_shadows:
+        return [*rows, *compared]
     real = judge.reference()
     reference = {"record": "reference", **measuring.common(game), "quality": real}
     return [*rows, *compared, *ranking.fidelity(game, rows, real), reference]

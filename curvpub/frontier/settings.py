@@ -39,8 +39,9 @@ class Entry:
       name: what it is called in results.
       kind: name in `registry.PUBLISHERS` or `registry.MODELS`.
       role: `method` is what is compared with each `competitor`; a `reference` is only shown.
-      sweep: full name of the setting that strengths are values of, such as `publish.copies`, while
-        the builder's own strength stays at `at`; empty where they are the builder's own.
+      sweep: full names of the settings that strengths are values of, or multiples of them, such as
+        `publish.elastic, publish.warp * 0.8`, while the builder's own strength stays at `at`;
+        empty where they are the builder's own.
       points: by strength.
       changes: settings that differ from the base, by full name.
       options: of the builder, beside the settings.
@@ -179,7 +180,7 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
         raise ValueError(f"{prefix}.at={at!r} must be a finite number")
     points = []
     for strength in strengths:
-        here = changes | ({sweep: strength} if sweep else {})
+        here = changes | _swept(sweep, strength, prefix)
         amount = at if sweep else strength
         points.append(Point(float(strength), float(amount), _changed(base, here, prefix)))
     return Entry(
@@ -192,6 +193,18 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
         options=tuple(sorted(dict(values["options"]).items())),
         effort=str(values["effort"]),
     )
+
+
+def _swept(sweep: str, strength: float, prefix: str) -> dict[str, float]:
+    """The settings that a sweep changes at one strength."""
+    found = {}
+    for part in sweep.split(",") if sweep else ():
+        name, times, factor = (text.strip() for text in part.partition("*"))
+        try:
+            found[name] = float(factor) * strength if times else strength
+        except ValueError as error:
+            raise ValueError(f"{prefix}.sweep={sweep!r}: {factor!r} is not a number") from error
+    return found
 
 
 def _changed(base: dict[str, Any], changes: dict[str, Any], prefix: str) -> Config:

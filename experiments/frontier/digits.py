@@ -52,17 +52,11 @@ def deformed(strength: float, **more: Any) -> dict[str, Any]:
     return {"publish.warp": 0.8 * strength, "publish.elastic": strength} | more
 
 
+DEFORMATION = {"sweep": "publish.elastic, publish.warp * 0.8", "strengths": (0.6, 0.9, 1.4)}
 DEFORMED = {
-    "deformed": {"kind": "deformed", "changes": deformed(0.6)},
-    "deformed_strong": {"kind": "deformed", "changes": deformed(0.9)},
-    "deformed_stronger": {"kind": "deformed", "changes": deformed(1.4)},
-    "deformed_mixup": {
-        "kind": "deformed_mixup", "strengths": (16,), "changes": deformed(0.6),
-    },
-    "deformed_mixup_strong": {
-        "kind": "deformed_mixup", "strengths": (16,), "changes": deformed(0.9),
-    },
-}  # fmt: skip
+    "deformed": {"kind": "deformed"} | DEFORMATION,
+    "deformed_mixup": {"kind": "deformed_mixup", "at": 16.0} | DEFORMATION,
+}
 """The method's deformations of records and of mixtures of two: what do they do by themselves?"""
 
 NO_CURVATURE = {
@@ -118,14 +112,16 @@ RHO = {"kind": "method", "strengths": (0.0, 0.5)}
 LEFT_OUT = {"lower.left_out": 0.1}
 ALL, SELECT = ({"publish.oversample": n} | LEFT_OUT for n in (1, 2))
 METHOD = {
-    "method_faint": RHO | {"strengths": (0.9,), "changes": deformed(0.15, **ALL)},
-    "method_light": RHO | {"strengths": (0.5, 0.9), "changes": deformed(0.3, **ALL)},
-    "method": RHO | {"changes": deformed(0.6, **ALL)},
-    "method_strong": RHO | {"strengths": (0.5,), "changes": deformed(0.9, **ALL)},
-}
-"""The method; its entries are one frontier, and rho is their strength."""
+    "method": {"kind": "method", "at": 0.5, "changes": ALL}
+    | DEFORMATION | {"strengths": (0.3, 0.6, 0.9, 1.4)},
+    "method_near": {"kind": "method", "at": 0.9, "changes": ALL}
+    | DEFORMATION | {"strengths": (0.15, 0.3)},
+    "method_far": {"kind": "method", "at": 0.0, "changes": ALL}
+    | DEFORMATION | {"strengths": (0.6,)},
+}  # fmt: skip
+"""The method. Its entries differ by rho, the share of a parent's code that is kept: half of it, as
+by default, most of it, or none; their strength is the deformation."""
 
-STRONGER = {"method_stronger": RHO | {"strengths": (0.0,), "changes": deformed(1.4, **ALL)}}
 AT = RHO | {"strengths": (0.5,)}
 PARTS = {
     "no_curvature": AT | {"changes": deformed(0.6, **NO_CURVATURE)},
@@ -157,7 +153,7 @@ def all_entries(kind: str = "image"):
     others, method, parts = PUBLISHERS, METHOD_ON_TABLES, PARTS_ON_TABLES
     if kind == "image":
         others = others | {k: v | {"effort": EFFORT} for k, v in DEFORMED.items()}
-        method, parts = METHOD | STRONGER, PARTS
+        method, parts = METHOD, PARTS
     shown = {k: v | {"role": "method", "effort": TUNED} for k, v in method.items()}
     shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
     return others | shown
@@ -165,8 +161,7 @@ def all_entries(kind: str = "image"):
 
 STRONGEST = {
     "raw": (), "ksame": (2, 10), "mixup": (16,), "smote": (50,), "latent_noise": (0.6, 1.0),
-    "prior": (1.0,), "prior_few": (0.25, 0.5), "deformed": (), "deformed_strong": (),
-    "deformed_stronger": (),
+    "prior": (1.0,), "prior_few": (0.25, 0.5), "deformed": (),
 }  # fmt: skip
 """What stands against the method where a shadow takes seconds: the strengths that were not beaten
 by others on digits or on MNIST, and the raw data. No strengths: all of them."""

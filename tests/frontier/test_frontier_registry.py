@@ -148,6 +148,23 @@ def test_a_swept_setting_leaves_the_builders_strength_alone():
         settings.from_frontier_dict(settings.frontier_dict(base, entries))
 
 
+def test_a_sweep_can_change_several_settings_in_proportion():
+    entry = {
+        "kind": "deformed", "strengths": (0.5, 1.0),
+        "sweep": "publish.elastic, publish.warp * 0.8",
+    }  # fmt: skip
+    made = settings.from_frontier_dict(settings.frontier_dict(config_dict(), {"bent": entry}))
+    found = [(p.config.publish.elastic, p.config.publish.warp) for p in made.entries[0].points]
+    assert found == [(0.5, 0.4), (1.0, 0.8)]
+    for wrong, message in (
+        ("publish.warp * x", "'x' is not a number"),
+        ("publish.elastic, nothing", "'nothing' is no setting"),
+    ):
+        entry["sweep"] = wrong
+        with pytest.raises(ValueError, match=message):
+            settings.from_frontier_dict(settings.frontier_dict(config_dict(), {"bent": entry}))
+
+
 def test_the_digest_follows_imports_and_no_further(monkeypatch, tmp_path):
     latent = "curvpub.publishers.latent"
     before = {m: fingerprint.code_digest(m) for m in (latent, "curvpub.publishers.mixup")}

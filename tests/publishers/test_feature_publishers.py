@@ -10,7 +10,7 @@ from mock_problems import IMAGE, TABLE, make_records
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
-from curvpub import features, publishers
+from curvpub import deform, features, publishers
 from curvpub.publishers import encoding
 from curvpub.publishers.smote import nearest_of_class
 from curvpub.types import Publisher, Records
@@ -329,3 +329,65 @@ def test_table_columns_return_to_their_units():
     np.testing.assert_array_equal(release.x[:, 2], records.x[:, 2])
     stats_of = features.fit_features(TABLE, records.x)
     np.testing.assert_array_equal(prepared.stats.quantiles, stats_of.quantiles)
+
+
+def deformed_publisher(base, **settings):
+    return publishers.DeformedPublisher(base=base, schema=GREY_LARGE, **settings)
+
+
+GREY_LARGE = dataclasses.replace(IMAGE, shape=(9, 7, 2), classes=("a", "b", "c"))
+
+
+def large_records(count=12, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (count, 9, 7, 2)) / 255.0
+    return Records(x=jnp.asarray(x, jnp.float32), y=jnp.asarray(rng.integers(0, 3, count), "int32"))
+
+
+def test_deformed_by_nothing_is_several_times_the_base():
+    records = large_records()
+    raw = publishers.RawPublisher(schema=GREY_LARGE)
+    publisher = deformed_publisher(raw, warp=0.0, elastic=0.0, copies=3)
+    found = jax.jit(publisher)(jax.random.key(0), records)
+    once = raw(jax.random.key(0), records)
+    np.testing.assert_allclose(found.x, np.concatenate([once.x] * 3), atol=1e-6)  # k / 255
+    np.testing.assert_array_equal(found.y, np.concatenate([once.y] * 3))
+
+
+def test_each_copy_is_deformed_as_the_method_deforms():
+    """Each published image is `deform` of its record, and no two copies are alike."""
+    records = large_records()
+    publisher = deformed_publisher(
+        publishers.RawPublisher(schema=GREY_LARGE), warp=0.6, elastic=0.7, copies=2
+    )
+    found = np.asarray(jax.jit(publisher)(jax.random.key(1), records).x)
+    assert found.shape == (24, 9, 7, 2)
+    assert np.abs(found[:12] - found[12:]).max(axis=(1, 2, 3)).min() > 0.05
+    one = lambda key, image: deform.deform(key, image, warp=0.6, elastic=0.7)
+    keys = jax.random.split(jax.random.key(7), 400)
+    again = np.asarray(jax.jit(jax.vmap(one, (0, None)))(keys, records.x[0]))
+    # Moments of 400 deformations bound those of 24: each lies within five deviations.
+    gap = np.abs(found[0] - again.mean(axis=0)) / (again.std(axis=0) + 0.02)
+    assert gap.max() < 5.0
+    np.testing.assert_allclose(found * 255, np.round(found * 255), atol=1e-4)  # eight bits
+
+
+def test_deformed_passes_the_strength_on_and_draws_the_base_anew():
+    records = large_records()
+    noise = publishers.NoisePublisher(schema=GREY_LARGE)
+    publisher = deformed_publisher(noise, warp=0.0, elastic=0.0, copies=2)
+    call = jax.jit(publisher)
+    still = call(jax.random.key(2), records, jnp.float32(0.0))
+    np.testing.assert_array_equal(still.x[:12], still.x[12:])
+    moved = call(jax.random.key(2), records, jnp.float32(0.1))
+    assert not np.array_equal(moved.x[:12], moved.x[12:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"warp": -1.0}, "warp=-1.0"), ({"copies": 0}, "copies=0"), ({"schema": TABLE}, "is a table")],
+)
+def test_deformed_refuses_what_makes_no_sense(settings, message):
+    base = publishers.RawPublisher(schema=GREY_LARGE)
+    with pytest.raises(ValueError, match=message):
+        publishers.DeformedPublisher(**({"base": base, "schema": GREY_LARGE} | settings))
