@@ -11,6 +11,8 @@ those files alone.
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from curvpub.frontier import results, tables
 
@@ -29,9 +31,11 @@ HEAD = (
     "Written by `python docs/frontier.py` from `docs/results/frontier-*.jsonl`, which "
     "`python -m curvpub.frontier` wrote. The second table of each asks, at the accuracy of every "
     "point that is not beaten, how exposed the method is beside the best competitor there, by "
-    "interpolation within an entry; below 1 the method is less exposed. Excess is AUC less 0.5. "
-    "The results of digits, MNIST and Fashion-MNIST were played before records could be left out "
-    "(`lower.left_out`): everybody has a part in all of their releases.\n\n"
+    "interpolation within an entry; below 1 the method is less exposed. Excess is AUC less 0.5. A "
+    "third table, where the quality of releases was measured, asks whose best release is more like "
+    "real records at each exposure. "
+    "The results of digits were played before records could be left out (`lower.left_out`): "
+    "everybody has a part in all of their releases.\n\n"
     "Not in the tables unless asked for:\n\n"
     "- **Fine-tuning value.** `--config.fine_tune_records=100`: the accuracy of a network "
     "trained on a release and then on so many real records, and of the same network trained on "
@@ -72,15 +76,15 @@ def take(run: pathlib.Path) -> None:
         shutil.copyfile(picture, IMAGES / f"frontier-{name}-{picture.name}")
 
 
-def table(*, compared: bool, images: str) -> str:
-    """Tables and pictures of all results as Markdown; `images` is the way to their folder."""
+def table(make: Callable[[list[dict[str, Any]]], str], *, figures: list[str], images: str) -> str:
+    """Tables and some figures of all results as Markdown; `images` is the way to their folder."""
     found = []
     for path in sorted(RESULTS.glob("frontier-*.jsonl")):
         name = path.stem.removeprefix("frontier-")
-        found.append(tables.markdown(results.read(path), compared=compared))
-        for kind, what in KINDS.items() if compared else list(KINDS.items())[:1]:
+        found.append(make(results.read(path)))
+        for kind in figures:
             if (IMAGES / f"frontier-{name}-{kind}.png").exists():
-                found.append(f"![{what}, {name}]({images}/frontier-{name}-{kind}.png)")
+                found.append(f"![{KINDS[kind]}, {name}]({images}/frontier-{name}-{kind}.png)")
     return "\n\n".join(found) or "No frontier has been run yet."
 
 
@@ -93,6 +97,6 @@ def unfinished() -> str:
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
-    short = table(compared=False, images="docs/img")
+    short = table(tables.short, figures=["utility"], images="docs/img")
     README.write_text(tables.readme_with(README.read_text(), short))
-    PAGE.write_text(HEAD + table(compared=True, images="img") + unfinished())
+    PAGE.write_text(HEAD + table(tables.markdown, figures=list(KINDS), images="img") + unfinished())

@@ -9,29 +9,28 @@ START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier
 Row = Mapping[str, Any]
 
 
-def markdown(rows: Sequence[Row], *, compared: bool = True) -> str:
-    """Each entry's selected point by seed, and (`compared`) the method at equal accuracy."""
+def markdown(rows: Sequence[Row]) -> str:
+    """Each entry's selected point by seed, and the method at equal accuracy and exposure."""
     found = []
     for seed in sorted({r["seed"] for r in results.points(rows)}):
         points = [p for p in results.points(rows, seed) if p["selected"]]
         found.append(_selected([*points], rows, seed))
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
-        if equal and compared:
+        if equal:
             found.append(_equal(equal))
         alike = [r for r in rows if r["record"] == "equal_exposure" and r["seed"] == seed]
-        if alike and compared:
+        if alike:
             found.append(_alike(alike))
     return "\n\n".join(found)
 
 
 def short(rows: Sequence[Row]) -> str:
-    """The least exposed competitor beside the method, at each accuracy that one of them has."""
+    """The method beside the least exposed competitor, at each accuracy that either has."""
     found = []
     for seed in sorted({r["seed"] for r in results.points(rows)}):
         points = results.points(rows, seed)
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
-        methods = {p["entry"] for p in points if p["role"] == "method"}
-        found.append(_short(points, [r for r in equal if r["anchor"] not in methods]))
+        found.append(_short(points, equal))
     return "\n\n".join(found)
 
 

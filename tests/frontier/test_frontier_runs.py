@@ -309,6 +309,13 @@ def test_table_goes_between_the_markers(finished):
     assert "**shrunk**" in made
     assert "coverage, higher is better" in made
     assert "equal_exposure" in {r["record"] for r in finished[1]}
+    brief = tables.short(finished[1])
+    raw = next(r for r in finished[1] if r["record"] == "point" and r["kind"] == "raw")
+    assert f"{raw['accuracy'][0]:.1%} (raw records)" in brief
+    equal = [r for r in finished[1] if r["record"] == "equal_accuracy"]
+    anchors = {(r["anchor"], r["anchor_strength"]) for r in equal}
+    assert all(f"({name}, {strength:g})" in brief for name, strength in anchors)
+    assert brief.count("\n| ") == 1 + len(anchors)
     with pytest.raises(ValueError, match="once each"):
         tables.readme_with("no markers", "")
 
