@@ -52,7 +52,9 @@ def deformed(strength: float, **more: Any) -> dict[str, Any]:
     return {"publish.warp": 0.8 * strength, "publish.elastic": strength} | more
 
 
-DEFORMATION = {"sweep": "publish.elastic, publish.warp * 0.8", "strengths": (0.6, 0.9, 1.4)}
+DEFORMATION = {
+    "sweep": "publish.elastic, publish.warp * 0.8", "strengths": (0.6, 0.9, 1.1, 1.4),
+}  # fmt: skip
 DEFORMED = {
     "deformed": {"kind": "deformed"} | DEFORMATION,
     "deformed_mixup": {"kind": "deformed_mixup", "at": 16.0} | DEFORMATION,
