@@ -2,7 +2,7 @@
 
     python -m curvpub.frontier --config=experiments/frontier/digits.py --workdir=runs/digits
     python -m benchmarks.tangent --config=experiments/frontier/digits.py --workdir=runs/digits \
-        --entries deformed deformed_strong method_strong
+        --points deformed:0.9 method:0.6
     python -m benchmarks.tangent --table benchmarks/results/tangent.jsonl
 
 Takes the releases and signals of a finished frontier's shadows, looks every pool record up along
@@ -108,7 +108,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="of the finished frontier")
     parser.add_argument("--workdir", type=pathlib.Path, help="of the finished frontier")
-    parser.add_argument("--entries", nargs="+", default=["deformed", "method_strong"])
+    parser.add_argument(
+        "--points", nargs="+", default=["deformed:0.9", "method:0.6"], help="entry:strength"
+    )
     parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "benchmarks/results/tangent.jsonl"
     )
@@ -120,13 +122,14 @@ def main() -> None:
     if not args.config or not args.workdir:
         parser.error("--config and --workdir of a finished frontier are needed")
     game = open_run(args.config, args.workdir)
-    player, plays = Player(game), [p for p in plan(game) if p.entry.name in args.entries]
-    missing = [p.entry.name for p in plays if store.missing_shadows(p.folder, game.shadows)]
-    if not plays or missing:
-        parser.error(f"--entries {missing or args.entries}: not all shadows have been played")
+    player = Player(game)
+    plays = {f"{p.entry.name}:{p.point.strength:g}": p for p in plan(game)}
+    for point in args.points:
+        if point not in plays or store.missing_shadows(plays[point].folder, game.shadows):
+            parser.error(f"--points {point}: not played; known points: {' '.join(plays)}")
     with args.out.open("a") as file:
-        for play in plays:
-            for row in measure(game, player, play):
+        for point in args.points:
+            for row in measure(game, player, plays[point]):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
     print(table(args.out))
