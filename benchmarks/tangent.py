@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from curvpub.audit import attacks
-from curvpub.audit.attack_kinds import calibrated_attack
+from curvpub.audit.observers import Attacker
 from curvpub.audit.statistics import game_statistics
 from curvpub.audit.tangent import TangentObserver
 from curvpub.audit.world import make_world
@@ -35,11 +35,10 @@ from curvpub.frontier.settings import from_frontier_dict
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGMAS = (0.1, 0.3)
-_PLAIN = lambda signal: np.asarray(signal, np.float64)
-ATTACKS = (
-    calibrated_attack("tangent", "tangents", "tangent_score", _PLAIN, mode="by_shadows"),
-    dataclasses.replace(attacks.everything({"tangent_score": _PLAIN}), name="combined, tangent"),
+ALONE, TOGETHER = (
+    next(a for a in attacks.REGISTRY if a.name == name) for name in ("tangent", "combined")
 )
+ATTACKS = (ALONE, dataclasses.replace(TOGETHER, name="combined, tangent"))
 BESIDE = ("nearest_calibrated", "generator_copies", "combined")
 
 
@@ -59,6 +58,7 @@ def measure(game: Game, player: Player, play: Play) -> Iterator[dict[str, Any]]:
     shadows = range(game.shadows)
     releases = [player.release(play, k) for k in tqdm(shadows, play.entry.name, leave=False)]
     known = store.load_signals(play.folder, game.shadows)
+    known.pop(ALONE.signals[0], None)  # of the audit's own attack, with its one sigma
 
     def line(attack: Any, signals: dict[str, np.ndarray], sigma: float | None) -> dict[str, Any]:
         audit = game.config.base.audit
@@ -81,8 +81,8 @@ def measure(game: Game, player: Player, play: Play) -> Iterator[dict[str, Any]]:
         observer = TangentObserver(
             schema=schema, warp=publish.warp, elastic=publish.elastic, sigma=sigma
         )
-        look = jax.jit(observer)
-        signals = [look(jax.random.key(0), r, world)["tangent_score"] for r in releases]
+        ready, look = Attacker((observer,)).prepare(world), jax.jit(observer)
+        signals = [look(jax.random.key(0), r, ready)["tangent_score"] for r in releases]
         for attack in ATTACKS:
             yield line(attack, {**known, "tangent_score": np.stack(signals)}, sigma)
 

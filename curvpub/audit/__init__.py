@@ -78,6 +78,7 @@ from curvpub.audit.summary import (
     summarise_game,
     summarise_release,
 )
+from curvpub.audit.tangent import TangentObserver
 from curvpub.audit.traces import loss_traces, trace_spread
 from curvpub.audit.uncertainty import (
     RecordIntervals,
@@ -122,6 +123,7 @@ __all__ = [
     "Runs",
     "ScoreResult",
     "SurroundingsObserver",
+    "TangentObserver",
     "World",
     "attack_scores",
     "attack_target",

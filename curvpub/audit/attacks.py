@@ -1,7 +1,6 @@
 """The attacks: which signals each reads, and their scores, in the game and on a further release."""
 
 import fnmatch
-from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from curvpub.audit.attack_kinds import (
     threshold_attack,
 )
 
-Transform = Callable[[np.ndarray], np.ndarray]
 _EPSILON = 1e-6  # keeps the logarithm of an exact copy's distance finite
 _MODEL = "on a model trained on it"
 _QUERIES = "*confidence_augmented"
@@ -61,6 +59,7 @@ _LOOKED_UP = {
     "agreement": _plain,
     "density_ratio": _plain,
     "flow_ratio": _plain,
+    "tangent_score": _plain,
     "attribute": _plain,
 }
 _GENERATED = {
@@ -78,20 +77,6 @@ _MODELLED = {
     "robustness": _plain,
     "loss_curvature": _signed_root,
 }
-
-
-def everything(more: Mapping[str, Transform] | None = None) -> Attack:
-    """The attack by all signals at once.
-
-    Args:
-      more: further signals, and how each becomes a number that is higher for members.
-    """
-    return combined_attack(
-        "combined",
-        "All signals, of the release and of a model trained on it, classifier fitted over shadows",
-        _LOOKED_UP | _GENERATED | _MODELLED | dict(more or {}),
-        needed=("axes_distance", "confidence"),
-    )
 
 
 REGISTRY = (
@@ -179,6 +164,13 @@ REGISTRY = (
         mode="by_shadows",
     ),
     calibrated_attack(
+        "tangent",
+        f"Nearest published images along tangents of deformations, {_CALIBRATED}",
+        "tangent_score",
+        _plain,
+        mode="by_shadows",
+    ),
+    calibrated_attack(
         "attributes", f"Hidden columns guessed from the release, {_CALIBRATED}", "attribute", _plain
     ),
     combined_attack(
@@ -207,7 +199,12 @@ REGISTRY = (
             ),
         )
     ),
-    everything(),
+    combined_attack(
+        "combined",
+        "All signals, of the release and of a model trained on it, classifier fitted over shadows",
+        _LOOKED_UP | _GENERATED | _MODELLED,
+        needed=("axes_distance", "confidence"),
+    ),
 )
 """Attacks on a model trained on the release, then on the release itself, then on both."""
 

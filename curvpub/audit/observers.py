@@ -58,7 +58,7 @@ class Attacker:
             raise ValueError(f"observers={names!r} must be at least one, with different names")
 
     def prepare(self, world: World) -> World:
-        """The world with what observers learn from the test records, once for all releases."""
+        """The world with what observers work out of it, once for all releases."""
         ready = [o for o in self.observers if isinstance(o, Preparing)]
         learnt = {o.name: jax.jit(o.prepare)(world) for o in ready}
         return dataclasses.replace(world, learnt=world.learnt | learnt)
@@ -179,6 +179,7 @@ def standard_attacker(
     label_scale: float,
     flow_steps: int = 0,
     generator: Observer | None = None,
+    tangent: Observer | None = None,
 ) -> Attacker:
     """The attacker of an audit: a classifier, and every look at the release that fits the data.
 
@@ -191,12 +192,12 @@ def standard_attacker(
       label_scale: length of the label's axis in distances.
       flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
       generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
+      tangent: what looks for deformed copies (`TangentObserver`), if published images are deformed.
     """
     more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
     if flow_steps:
         more.append(FlowObserver(schema=schema, steps=flow_steps))
-    if generator is not None:
-        more.append(generator)
+    more.extend(observer for observer in (generator, tangent) if observer is not None)
     if schema.kind == "table":
         more.append(AttributeObserver(schema=schema))
     return Attacker(

@@ -35,24 +35,37 @@ def tangents(image: Array, moves: Array) -> Array:
     return found.reshape(moves.shape[0], -1)
 
 
-def squared_distance(gap: Array, along: Array, *, sigma: float) -> Array:
+def whitening(along: Array, *, sigma: float) -> Array:
+    """`L^-1` of `L L^T = sigma^2 I + T T^T`, which `squared_distance` needs for each record.
+
+    Args:
+      along: T, tangents with one standard deviation each, `[k, D]`.
+      sigma: standard deviation of a pixel across them.
+
+    Returns:
+      `[k, k]`, lower triangular.
+    """
+    inner = jnp.matmul(along, along.T, precision=jax.lax.Precision.HIGHEST)
+    unit = jnp.eye(along.shape[0], dtype=along.dtype)
+    factor = jnp.linalg.cholesky(inner + sigma**2 * unit)
+    return jax.scipy.linalg.solve_triangular(factor, unit, lower=True)
+
+
+def squared_distance(gap: Array, along: Array, inverse: Array, *, sigma: float) -> Array:
     """`g^T (sigma^2 I + T^T T)^-1 g`, by Woodbury's identity.
 
     Args:
       gap: g, differences of images, `[n, D]`.
       along: T, tangents with one standard deviation each, `[k, D]`.
+      inverse: `whitening(along, sigma=sigma)`.
       sigma: standard deviation of a pixel across them.
 
     Returns:
       `[n]`; twice the negative log-density of a gap, but for a constant.
     """
     high = jax.lax.Precision.HIGHEST
-    inner = jnp.matmul(along, along.T, precision=high)
-    inner = inner + sigma**2 * jnp.eye(along.shape[0], dtype=gap.dtype)
-    explained = jax.scipy.linalg.solve_triangular(
-        jnp.linalg.cholesky(inner), jnp.matmul(along, gap.T, precision=high), lower=True
-    )
-    return (jnp.sum(jnp.square(gap), axis=1) - jnp.sum(jnp.square(explained), axis=0)) / sigma**2
+    explained = jnp.matmul(gap, jnp.matmul(inverse, along, precision=high).T, precision=high)
+    return (jnp.sum(jnp.square(gap), axis=1) - jnp.sum(jnp.square(explained), axis=1)) / sigma**2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,25 +87,36 @@ class TangentObserver:
     schema: Schema
     warp: float
     elastic: float
-    sigma: float = 0.2
+    sigma: float = 0.3
     candidates: int = 64
     name: str = "tangent"
+
+    def prepare(self, world: World) -> Array:
+        """Each pool record's `whitening`, which is the same for all releases: `[N, 39, 39]`."""
+        return map_blocks(
+            lambda own: whitening(self._tangents(own), sigma=self.sigma),
+            world.pool_x,
+            block_size=_BLOCK,
+        )
+
+    def _tangents(self, own: Array) -> Array:
+        moves = deform.directions(self.schema.shape, warp=self.warp, elastic=self.elastic)
+        return tangents(own.reshape(self.schema.shape), moves)
 
     def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """See `Observer`."""
         del key
         x = features.encode_features(self.schema, world.stats, release.x)
         logs = jnp.log(release.y.astype(x.dtype) + _SMOOTHING)
-        moves = deform.directions(self.schema.shape, warp=self.warp, elastic=self.elastic)
         _, index = nearest.nearest_published(
             world.pool_x, x, neighbours=self.candidates, block_size=_BLOCK
         )
 
-        def score(row: tuple[Array, Array, Array]) -> Array:
-            own, label, near = row
-            along = tangents(own.reshape(self.schema.shape), moves)
-            far = squared_distance(x[near] - own[None], along, sigma=self.sigma)
+        def score(row: tuple[Array, Array, Array, Array]) -> Array:
+            own, label, near, inverse = row
+            gap = x[near] - own[None]
+            far = squared_distance(gap, self._tangents(own), inverse, sigma=self.sigma)
             return jax.nn.logsumexp(logs[near, label] - 0.5 * far)
 
-        rows = (world.pool_x, world.pool_y, index)
+        rows = (world.pool_x, world.pool_y, index, world.prepared(self))
         return {"tangent_score": map_blocks(score, rows, block_size=_BLOCK)}

@@ -17,7 +17,7 @@ _FITTED = 5_000  # test records that the components are fitted on
 
 @runtime_checkable
 class Preparing(Protocol):
-    """An observer that learns something from the test records, before it sees any release."""
+    """An observer that works something out beforehand, before it sees any release."""
 
     @property
     def name(self) -> str:
@@ -46,11 +46,11 @@ class World:
     test_y: Array  # [T]
     axes: Array  # [D, d] whitened principal axes of the test records
     origin: Array  # [D] their mean
-    # What observers learn of the test records beforehand, by name; see `Attacker.prepare`.
+    # What observers work out of all this beforehand, by name; see `Attacker.prepare`.
     learnt: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def prepared(self, observer: "Preparing") -> Any:
-        """What `observer` has learnt of this world, which it does now if it has not before."""
+        """What `observer` has worked out beforehand, which it does now if it has not."""
         if observer.name in self.learnt:
             return self.learnt[observer.name]
         return observer.prepare(self)

@@ -21,7 +21,7 @@ from curvpub.types import Dataset, Records
 
 _ATTACK = (
     "curvpub.audit.observers", "curvpub.audit.references", "curvpub.audit.adaptive",
-    "curvpub.audit.world", "curvpub.frontier.models",
+    "curvpub.audit.tangent", "curvpub.audit.world", "curvpub.frontier.models",
 )  # fmt: skip
 _FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
 

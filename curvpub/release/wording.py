@@ -25,6 +25,7 @@ SHORT_ATTACKS = {
     "density_calibrated": "density, calibrated",
     "flow": "flow ratio",
     "flow_calibrated": "flow, calibrated",
+    "tangent": "nearest, deformed",
     "attributes": "hidden columns",
     "pairs": "record and nearest",
     "generator": "own generator",

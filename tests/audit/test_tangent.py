@@ -7,9 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from curvpub import deform
-from curvpub.audit.tangent import TangentObserver, squared_distance, tangents
+from curvpub.audit.observers import Attacker
+from curvpub.audit.tangent import TangentObserver, squared_distance, tangents, whitening
 from curvpub.audit.world import make_world
-from curvpub.types import Records, Release, Schema
+from curvpub.config import AuditConfig, Config, PublishConfig
+from curvpub.stages.audit import attacker_of
+from curvpub.types import Column, Records, Release, Schema
 
 SHAPE = (12, 12, 1)
 SCHEMA = Schema(name="blobs", kind="image", shape=SHAPE, classes=("a", "b"))
@@ -30,13 +33,17 @@ def deformed(x, strength, seed=0):
     return jax.vmap(lambda k, i: deform.deform(k, i, warp=strength, elastic=strength))(keys, x)
 
 
+def far(gap, along, sigma):
+    return squared_distance(gap, along, whitening(along, sigma=sigma), sigma=sigma)
+
+
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-9), (np.float32, 2e-3)])
 def test_distance_is_that_of_the_full_covariance(dtype, rtol):
     """Float32: the remainder of a difference of sums that are some hundred times as large."""
     with jax.enable_x64(dtype == np.float64):
         rng = np.random.default_rng(1)
         gap, along = rng.normal(size=(5, 30)), rng.normal(size=(4, 30))
-        found = squared_distance(jnp.asarray(gap, dtype), jnp.asarray(along, dtype), sigma=0.3)
+        found = far(jnp.asarray(gap, dtype), jnp.asarray(along, dtype), 0.3)
         assert found.dtype == dtype
         covariance = 0.09 * np.eye(30) + along.T @ along
         expected = np.einsum("ni,ij,nj->n", gap, np.linalg.inv(covariance), gap)
@@ -45,7 +52,7 @@ def test_distance_is_that_of_the_full_covariance(dtype, rtol):
 
 def test_without_tangents_it_is_euclidean():
     gap = np.random.default_rng(2).normal(size=(6, 10)).astype(np.float32)
-    found = squared_distance(jnp.asarray(gap), jnp.zeros((3, 10), jnp.float32), sigma=0.5)
+    found = far(jnp.asarray(gap), jnp.zeros((3, 10), jnp.float32), 0.5)
     np.testing.assert_allclose(found, 4.0 * np.sum(gap**2, axis=1), rtol=1e-5)
 
 
@@ -55,10 +62,10 @@ def test_a_deformed_copy_is_near_its_record_along_tangents():
     moves = deform.directions(SHAPE, warp=0.15, elastic=0.15)
     flat, moved = x.reshape(60, -1), copies.reshape(60, -1)
 
-    def far(own, image):
-        return squared_distance(moved - own[None], tangents(image, moves), sigma=0.02)
+    def distances(own, image):
+        return far(moved - own[None], tangents(image, moves), 0.02)
 
-    matrix = np.asarray(jax.vmap(far)(flat, x))
+    matrix = np.asarray(jax.vmap(distances)(flat, x))
     own = np.diag(matrix)
     # What first-order deformations explain costs the squares of 39 normal numbers at most; the
     # same difference in pixel noise costs several times as much.
@@ -73,7 +80,7 @@ def test_observer_is_the_naive_sum():
     world = make_world(SCHEMA, records, blobs(30, seed=5))
     probs = np.random.default_rng(3).dirichlet((1.0, 1.0), 25).astype(np.float32)
     release = Release(x=deformed(records.x[:25], 0.5), y=jnp.asarray(probs))
-    observer = TangentObserver(schema=SCHEMA, warp=0.4, elastic=0.5, candidates=25)
+    observer = TangentObserver(schema=SCHEMA, warp=0.4, elastic=0.5, sigma=0.2, candidates=25)
     found = jax.jit(observer)(jax.random.key(0), release, world)["tangent_score"]
     moves = np.asarray(deform.directions(SHAPE, warp=0.4, elastic=0.5), np.float64)
     for row in range(0, 40, 7):
@@ -110,3 +117,44 @@ def test_it_takes_several_releases_and_few_records():
     both = jax.vmap(lambda k, r: observer(k, r, world)["tangent_score"])(keys, release)
     np.testing.assert_array_equal(both[0], both[1])
     assert np.isfinite(both).all()
+
+
+def test_what_is_prepared_once_gives_the_same_signal():
+    records = blobs(30)
+    world = make_world(SCHEMA, records, blobs(20, seed=8))
+    observer = TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.3)
+    release = Release(x=deformed(records.x[:15], 0.3), y=jax.nn.one_hot(records.y[:15], 2))
+    ready = Attacker((observer,)).prepare(world)
+    assert ready.learnt["tangent"].shape == (30, 39, 39)
+    plain, quick = (
+        observer(jax.random.key(0), release, w)["tangent_score"] for w in (world, ready)
+    )
+    np.testing.assert_allclose(plain, quick, rtol=1e-4)  # compiled apart, so rounded apart
+
+
+@pytest.mark.parametrize(
+    ("warp", "elastic", "sigma", "there"),
+    [
+        (0.5, 0.0, 0.3, True),
+        (0.0, 0.5, 0.3, True),
+        (0.0, 0.0, 0.3, False),
+        (0.5, 0.5, 0.0, False),
+    ],
+)
+def test_the_audit_uses_it_where_images_are_deformed(warp, elastic, sigma, there):
+    config = Config(
+        publish=PublishConfig(warp=warp, elastic=elastic),
+        audit=AuditConfig(tangent_sigma=sigma, adaptive_steps=0),
+    )
+    found = {o.name: o for o in attacker_of(config, SCHEMA).observers}
+    assert ("tangent" in found) == there
+    if there:
+        assert (found["tangent"].warp, found["tangent"].elastic) == (warp, elastic)
+        assert found["tangent"].sigma == sigma
+
+
+def test_tables_have_no_tangents():
+    columns = (Column(name="age"), Column(name="income"))
+    table = Schema(name="t", kind="table", shape=(2,), classes=("a", "b"), columns=columns)
+    config = Config(publish=PublishConfig(warp=0.5), audit=AuditConfig(adaptive_steps=0))
+    assert "tangent" not in {o.name for o in attacker_of(config, table).observers}
