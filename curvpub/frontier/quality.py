@@ -35,6 +35,7 @@ class Judge:
         rows = game.halves[1]  # what no strength was selected by
         self._reported = Records(x=test.x[rows], y=test.y[rows])
         self._space: evaluate.FeatureSpace | None = None
+        self._most = shared.quality_records
         self._few, rows = shared.fine_tune_records, game.halves[0]
         if self._few > len(rows):
             raise ValueError(
@@ -49,7 +50,7 @@ class Judge:
             content = pathlib.Path(shared.feature_weights).read_bytes()
             self._weights = hashlib.sha256(content).hexdigest()
         self._digest = fingerprint(
-            shared.utility_models, shared.utility_steps, self._few, self._weights,
+            shared.utility_models, shared.utility_steps, self._few, self._weights, self._most,
             code_digest("curvpub.evaluate", "curvpub.frontier.quality"),
         )  # fmt: skip
 
@@ -123,14 +124,15 @@ class Judge:
 
     def _likeness(self, release: Release) -> dict[str, float]:
         schema, test = self._game.dataset.schema, self._game.dataset.test
-        found = {k: float(v) for k, v in evaluate.fidelity(self.space, release)._asdict().items()}
+        alike = evaluate.fidelity(self.space, release, most=self._most)
+        found = {k: float(v) for k, v in alike._asdict().items()}
         if schema.kind == "table":
             table = evaluate.table_fidelity(schema, test, release)
             for name in _MARGINALS:
                 found[f"marginals_{name}"] = float(getattr(table.marginals, name))
             found |= {"association": table.association, "detection": table.detection.value}
         if self._weights:
-            found["frechet_external"] = evaluate.frechet_in(self.external, release)
+            found["frechet_external"] = evaluate.frechet_in(self.external, release, most=self._most)
         return found
 
 

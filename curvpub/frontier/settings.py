@@ -14,6 +14,7 @@ Role = Literal["method", "competitor", "reference"]
 SECTIONS = ("model", "lower", "train", "publish")
 """Sections of a run's configuration that an entry may change."""
 MODEL_KINDS = ("linear", "mlp", "conv", "boosting")
+_FEWEST = 10  # records that have neighbourhoods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Frontier:
       effort: tuning that all entries had in common.
       seeds: one pool, design and set of shadows each; the second one checks the first.
       quality_shadows: shadows whose releases are measured for quality.
+      quality_records: records that likeness is measured on at most, published and real ones each;
+        the Vendi score takes the cube of their number.
       utility_models: what users train on them.
       utility_steps: gradient steps of these, trees of `boosting` a tenth of it.
       exposed_share: share of the pool that counts as most exposed.
@@ -81,6 +84,7 @@ class Frontier:
     effort: str = ""
     seeds: tuple[int, ...] = (0,)
     quality_shadows: int = 4
+    quality_records: int = 5000
     utility_models: tuple[str, ...] = ("linear", "mlp", "boosting")
     utility_steps: int = 1000
     exposed_share: float = 0.05
@@ -236,6 +240,8 @@ def _validate(config: FrontierConfig) -> None:
             f"quality_shadows={shared.quality_shadows!r} must lie in "
             f"[0, {config.base.audit.shadows}], the number of shadows"
         )
+    if shared.quality_records < _FEWEST:
+        raise ValueError(f"quality_records={shared.quality_records!r} must be at least {_FEWEST}")
     models = shared.utility_models
     if set(models) - set(MODEL_KINDS) or len(set(models)) != len(models) or not models:
         raise ValueError(f"utility_models={models!r} must be some of {MODEL_KINDS}, each once")

@@ -333,6 +333,7 @@ def test_table_goes_between_the_markers(finished):
         ({"entries": {"a": {"kind": "method", "changes": {"publish.rho": 2.0}}}}, "publish.rho"),
         ({"seeds": (1, 1)}, "seeds"),
         ({"quality_shadows": 9}, "quality_shadows=9"),
+        ({"quality_records": 9}, "quality_records=9 must be at least 10"),
         ({"utility_models": ("tree",)}, "utility_models"),
         ({"accuracy_kept": 0.0}, "accuracy_kept"),
         ({"fine_tune_records": -1}, "fine_tune_records=-1"),
