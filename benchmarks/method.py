@@ -48,6 +48,7 @@ ATTACKS = (
 
 ALL_KEPT = {"lower.left_out": 0.0}
 """Of every variant that does not say otherwise: averages over all records show the other parts."""
+LEFT_OUT = {"lower.left_out": 0.1}
 NO_DEFORMATION = {"publish.warp": 0.0, "publish.elastic": 0.0}
 NO_GUIDANCE = {
     "publish.oversample": 1, "publish.label_spread": 0.0, "publish.drift_steps": 0,
@@ -72,7 +73,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # Noise drowns the gradient: any direction, as far as the trust region goes.
     "random direction": {"lower.temperature": 100.0},
     "no joint label": {"model.label_scale": 0.01},
-    "a tenth left out": {"lower.left_out": 0.1},
+    "a tenth left out": LEFT_OUT,
+    # The generator sees each image deformed anew.
+    "trained on deformed images": LEFT_OUT | {"train.warp": 0.16, "train.elastic": 0.2},
+    "trained on more deformed ones": LEFT_OUT | {"train.warp": 0.32, "train.elastic": 0.4},
     # Strengths.
     "half deformed": {"publish.warp": 0.25, "publish.elastic": 0.3},
     "half deformed, few": {

@@ -1,9 +1,10 @@
 """The bilevel step: one function of one state.
 
-Each step alternates: (lower) the perturbations of part of the batch take a step toward low
-curvature with the present decoder; (upper) the generator descends its negative ELBO on clean codes
-plus adversarial and label terms on perturbed codes, and `train.hypergradient` says what of the
-lower level it differentiates; the discriminator answers.
+Each step, on images that may be deformed at random (`train.warp`, `train.elastic`), alternates:
+(lower) the perturbations of part of the batch take a step toward low curvature with the present
+decoder; (upper) the generator descends its negative ELBO on clean codes plus adversarial and label
+terms on perturbed codes, and `train.hypergradient` says what of the lower level it differentiates;
+the discriminator answers.
 
 Source: arXiv 2509.02048 for the alternation.
 """
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from curvpub import lower, obfuscate, upper
+from curvpub import deform, lower, obfuscate, upper
 from curvpub.problem import (
     Batch,
     Bilevel,
@@ -33,6 +34,7 @@ __all__ = [
     "BilevelState",
     "Metrics",
     "bilevel_step",
+    "deformed_batch",
     "exposure_rank",
     "init_state",
     "kept_share",
@@ -106,6 +108,23 @@ def next_batch(
     return take_batch(state, x, probs, batch_size=min(size, kept), out=out)
 
 
+def deformed_batch(problem: Bilevel, state: BilevelState, batch: Batch) -> Batch:
+    """The batch as training sees it: images deformed by `train.warp` and `train.elastic`.
+
+    A generator never sees an image twice, and remembers less of it. The state's own key and step
+    say how each is deformed.
+    """
+    train, shape = problem.train, problem.image_shape
+    if shape is None or not (train.warp or train.elastic):
+        return batch
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 2), state.step)
+    change = lambda key, x: deform.deform_features(
+        key, x, shape, warp=train.warp, elastic=train.elastic
+    )
+    keys = jax.random.split(key, batch.x.shape[0])
+    return dataclasses.replace(batch, x=jax.vmap(change)(keys, batch.x))
+
+
 def bilevel_step(
     problem: Bilevel,
     state: BilevelState,
@@ -126,6 +145,7 @@ def bilevel_step(
       The next state, and scalar metrics (means over the batch).
     """
     settings = problem.settings() if settings is None else settings
+    batch = deformed_batch(problem, state, batch)
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     key_lower, key_gen = jax.random.split(step_key)
     encode = lambda x, p: problem.generator.encode(state.generator, x, p)[0]

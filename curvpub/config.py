@@ -85,6 +85,8 @@ class TrainConfig:
     diversity_weight: float = 0.0  # of the spread that published points lack
     hypergradient: str = "first_order"  # first_order | unrolled | implicit
     hypergradient_terms: int = 5  # implicit: terms of the Neumann series
+    warp: float = 0.0  # images: random rotation, stretch and shift of what training sees
+    elastic: float = 0.0  # images: smooth random displacements of what training sees
     log_every: int = 25
     checkpoint_every: int = 500
 
@@ -297,6 +299,8 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "train.perturbed_label_weight": (t.perturbed_label_weight, 0, big),
         "train.r1_weight": (t.r1_weight, 0, big),
         "train.diversity_weight": (t.diversity_weight, 0, big),
+        "train.warp": (t.warp, 0, 4),
+        "train.elastic": (t.elastic, 0, 4),
         "publish.rho": (p.rho, 0, 1),
         "publish.rho_exposed": (p.rho_exposed, 0, p.rho),
         "publish.drift_steps": (p.drift_steps, 0, big),

@@ -65,6 +65,7 @@ class Bilevel:
       lower: the lower problem.
       train: the upper problem's optimisation.
       publish: the law of perturbed codes, on which the discriminator guides the generator.
+      image_shape: `(H, W, C)` of records that are images; their deformation in training needs it.
     """
 
     generator: Generator
@@ -72,6 +73,13 @@ class Bilevel:
     lower: LowerConfig
     train: TrainConfig
     publish: PublishConfig
+    image_shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that there are images to deform."""
+        for name in ("warp", "elastic"):
+            if (value := getattr(self.train, name)) and self.image_shape is None:
+                raise ValueError(f"train.{name}={value!r} is for images, and the data are none")
 
     def optimizers(self) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
         """Adam with warm-up and cosine decay for the generator, Adam for the discriminator."""

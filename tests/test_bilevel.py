@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 
-from curvpub import bilevel, lower, obfuscate, upper
+from curvpub import bilevel, deform, lower, obfuscate, upper
 from curvpub.config import PublishConfig
 from curvpub.runtime import devices
 from curvpub.runtime.checkpoints import Checkpoints
@@ -594,3 +594,50 @@ def test_default_batches_are_those_of_all_records(setup):
     )
     found = bilevel.next_batch(setup.problem, state, setup.x, setup.probs)
     np.testing.assert_array_equal(found.index, expected.index)
+
+
+def deformed_setup():
+    return make_setup(IMAGE, train={"steps": 40, "warp": 0.3, "elastic": 0.4})
+
+
+def test_training_sees_each_image_deformed_anew():
+    setup = deformed_setup()
+    state, steps = setup.fresh(), []
+    for number in range(2):
+        state = dataclasses.replace(state, step=jnp.asarray(number, jnp.int32))
+        batch = setup.take(setup.fresh())  # the same records in both
+        found = bilevel.deformed_batch(setup.problem, state, batch)
+        np.testing.assert_array_equal(found.index, batch.index)
+        np.testing.assert_array_equal(found.probs, batch.probs)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 2), number)
+        for row, one in enumerate(jax.random.split(key, len(batch.x))):
+            image = deform.deform(one, batch.x[row].reshape(IMAGE.shape), warp=0.3, elastic=0.4)
+            np.testing.assert_allclose(found.x[row], image.reshape(-1), atol=1e-6)
+        steps.append(found.x)
+    assert np.abs(steps[0] - steps[1]).max() > 0.05
+
+
+def test_a_step_with_deformation_is_a_step_on_the_deformed_batch(setup):
+    with_it = deformed_setup()
+    state = with_it.fresh()
+    batch = with_it.take(state)
+    seen = bilevel.deformed_batch(with_it.problem, state, batch)
+    assert bilevel.deformed_batch(setup.problem, state, batch) is batch
+    found, metrics = with_it.step(copy(state), batch)
+    expected, plain = setup.step(copy(state), seen)
+    chex.assert_trees_all_close(found.generator, expected.generator, **CLOSE)
+    chex.assert_trees_all_close(metrics, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_a_generator_learns_from_deformed_images():
+    setup = deformed_setup()
+    _, history = setup.run(setup.fresh(), 40)
+    loss = [float(m["generator/loss"]) for m in history]
+    assert np.isfinite(loss).all()
+    assert np.mean(loss[-5:]) < 0.9 * np.mean(loss[:5])
+
+
+@pytest.mark.parametrize("name", ["warp", "elastic"])
+def test_a_table_cannot_be_deformed_in_training(name):
+    with pytest.raises(ValueError, match=f"train.{name}=0.5 is for images"):
+        small_publisher(TABLE, train={name: 0.5})

@@ -243,8 +243,10 @@ def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:
     Raises:
       ValueError: the model or the publication does not fit the data.
     """
-    model = config.model
-    if schema.kind != "image":
+    model, image_shape = config.model, None
+    if schema.kind == "image":
+        image_shape = (schema.shape[0], schema.shape[1], schema.shape[2])
+    else:
         for name in ("warp", "elastic", "pixel_noise"):
             if value := getattr(config.publish, name):
                 raise ValueError(
@@ -266,5 +268,6 @@ def make_publisher(config: Config, schema: Schema) -> CurvaturePublisher:
         lower=config.lower,
         train=config.train,
         publish=config.publish,
+        image_shape=image_shape,
     )
     return CurvaturePublisher(schema=schema, problem=problem)
