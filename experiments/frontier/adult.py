@@ -57,5 +57,5 @@ def get_config(size: str = "full"):
     if size == "small":
         # Without the attacks that take long and were not the strongest on the main job's release.
         config.base.audit.update({"attackers": (), "flow_steps": 0})
-        config.quality_shadows = 2
+        config.quality_shadows = 6
     return config
