@@ -55,6 +55,11 @@ class DPGeneratorPublisher(DPPublisher):
                 f"publish.mode={self.problem.publish.mode!r} must be 'resampled': a formal "
                 "guarantee has no record-by-record publication"
             )
+        for name in ("warp", "elastic"):
+            if value := getattr(self.problem.train, name):
+                raise ValueError(
+                    f"train.{name}={value!r} must be 0: training with noise takes records as is"
+                )
         dp.check_columns(self.schema, self.budget.bounds)
         _ = self.sgd
 

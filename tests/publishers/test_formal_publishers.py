@@ -297,7 +297,12 @@ def test_bad_settings_are_refused():
         make("formal_merf", num_probes=3)
     with pytest.raises(ValueError, match=r"warp=0\.5 is for images, and 'mixed' is a table"):
         make("formal_merf", TABLE, warp=0.5)
-    for changes, match in (({"mode": "aligned"}, "publish.mode"), ({"prior": "brownian"}, "prior")):
+    for changes, match in (
+        ({"mode": "aligned"}, "publish.mode"),
+        ({"prior": "brownian"}, "prior"),
+        ({"train": {"warp": 0.5}}, r"train\.warp=0\.5 must be 0"),
+        ({"train": {"elastic": 0.5}}, r"train\.elastic=0\.5 must be 0"),
+    ):
         problem = publishers.make_publisher(make_config(**changes), IMAGE).problem
         with pytest.raises(ValueError, match=match):
             dataclasses.replace(vae, problem=problem)
