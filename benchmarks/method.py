@@ -77,6 +77,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # The generator sees each image deformed anew.
     "trained on deformed images": LEFT_OUT | {"train.warp": 0.16, "train.elastic": 0.2},
     "trained on more deformed ones": LEFT_OUT | {"train.warp": 0.32, "train.elastic": 0.4},
+    "trained longer on deformed images": LEFT_OUT | {
+        "train.warp": 0.16, "train.elastic": 0.2, "train.steps": 3_000,
+    },
+    "trained longer on more deformed ones": LEFT_OUT | {
+        "train.warp": 0.32, "train.elastic": 0.4, "train.steps": 3_000,
+    },
     # Strengths.
     "half deformed": {"publish.warp": 0.25, "publish.elastic": 0.3},
     "half deformed, few": {
