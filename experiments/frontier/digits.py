@@ -120,9 +120,13 @@ METHOD = {
     | DEFORMATION | {"strengths": (0.15, 0.3)},
     "method_far": {"kind": "method", "at": 0.0, "changes": ALL}
     | DEFORMATION | {"strengths": (0.6,)},
+    "method_trained": {
+        "kind": "method", "at": 0.5, "changes": ALL | {"train.warp": 0.16, "train.elastic": 0.2},
+    } | DEFORMATION | {"strengths": (0.6, 0.9)},
 }  # fmt: skip
 """The method. Its entries differ by rho, the share of a parent's code that is kept: half of it, as
-by default, most of it, or none; their strength is the deformation."""
+by default, most of it, or none; their strength is the deformation. The last one's generator has
+trained on images deformed a third as much as a release by default."""
 
 AT = RHO | {"strengths": (0.5,)}
 PARTS = {
