@@ -129,7 +129,8 @@ class AuditConfig:
     adaptive_sigma: float = 0.1  # of its likelihood: sharp, whatever the publisher's is
     adaptive_hidden: tuple[int, ...] = (256, 256)  # its least widths (mlp)
     adaptive_queries: int = 8  # deformed copies of each record, where published ones are deformed
-    tangent_sigma: float = 0.3  # of a pixel beside deformations; 0 = no tangent attack
+    tangent_sigma: float = 0.3  # of a pixel beside deformations; 0 = no attack that undoes these
+    registered: int = 8  # published images each record is deformed into; 0 = tangents alone
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -317,6 +318,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "audit.adaptive_queries": (a.adaptive_queries, 0, big),
         "audit.adaptive_sigma": (a.adaptive_sigma, 1e-3, big),
         "audit.tangent_sigma": (a.tangent_sigma, 0, big),
+        "audit.registered": (a.registered, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

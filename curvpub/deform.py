@@ -18,6 +18,9 @@ _STRETCH = 0.1  # of each entry of the linear map, at warp 1
 _UNIT = 1.0 / 16.0  # of an edge: shift at warp 1, displacement at elastic 1
 _KNOTS = 4  # of the grid of displacements, on each edge
 
+NUMBERS = 7 + 2 * _KNOTS**2
+"""Of random numbers in one deformation."""
+
 
 def deform(key: Array, image: Array, *, warp: Array | float, elastic: Array | float) -> Array:
     """Turns, stretches, shifts and bends an image at random.
@@ -41,18 +44,44 @@ def deform(key: Array, image: Array, *, warp: Array | float, elastic: Array | fl
     """
     if image.ndim != 3 or min(image.shape[:2]) < 2:
         raise ValueError(f"image has shape {image.shape}, and must be [H, W, C] of at least 2 x 2")
-    height, width, channels = image.shape
-    dtype = image.dtype
+    numbers = draw(key, image.dtype)
+    return interpolate(image, places(numbers, image.shape, warp=warp, elastic=elastic))
+
+
+def draw(key: Array, dtype: jnp.dtype) -> Array:
+    """The standard normal numbers of one deformation, `[NUMBERS]`, in `directions`' order."""
+    key_angle, key_linear, key_shift, key_bend = jax.random.split(key, 4)
+    return jnp.concatenate(
+        [
+            jax.random.normal(key_angle, (1,), dtype),
+            jax.random.normal(key_linear, (4,), dtype),
+            jax.random.normal(key_shift, (2,), dtype),
+            jax.random.normal(key_bend, (2 * _KNOTS**2,), dtype),
+        ]
+    )
+
+
+def places(
+    numbers: Array, shape: tuple[int, ...], *, warp: Array | float, elastic: Array | float
+) -> Array:
+    """Where each pixel of a deformed image is read off, in pixels: `[2, H, W]`, within the image.
+
+    Args:
+      numbers: of the deformation, `[NUMBERS]`, in the order of `directions`; zeros for none.
+      shape: `(H, W, ...)`.
+      warp: see `deform`.
+      elastic: see `deform`.
+    """
+    height, width = shape[:2]
+    dtype = numbers.dtype
     size = jnp.asarray([height, width], dtype)
     warp, elastic = (jnp.asarray(v, dtype) for v in (warp, elastic))
-    key_angle, key_linear, key_shift, key_bend = jax.random.split(key, 4)
-    angle = warp * _ANGLE * jax.random.normal(key_angle, (), dtype)
+    angle = warp * _ANGLE * numbers[0]
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
     turn = jnp.stack([jnp.stack([cosine, -sine]), jnp.stack([sine, cosine])])
-    linear = jnp.eye(2, dtype=dtype)
-    linear = linear + warp * _STRETCH * jax.random.normal(key_linear, (2, 2), dtype)
-    shift = warp * _UNIT * size * jax.random.normal(key_shift, (2,), dtype)
-    knots = jax.random.normal(key_bend, (2, _KNOTS, _KNOTS), dtype)
+    linear = jnp.eye(2, dtype=dtype) + warp * _STRETCH * numbers[1:5].reshape(2, 2)
+    shift = warp * _UNIT * size * numbers[5:7]
+    knots = numbers[7:].reshape(2, _KNOTS, _KNOTS)
     bend = jax.image.resize(knots, (2, height, width), "cubic") * size[:, None, None] * _UNIT
     rows = jnp.arange(height, dtype=dtype)
     columns = jnp.arange(width, dtype=dtype)
@@ -61,12 +90,13 @@ def deform(key: Array, image: Array, *, warp: Array | float, elastic: Array | fl
     # Offsets are added to places, so that none at all gives whole numbers and the image itself.
     affine = jnp.tensordot(turn @ linear - jnp.eye(2, dtype=dtype), place - middle, axes=1)
     found = place + affine + shift[:, None, None] + elastic * bend
-    found = jnp.clip(found, 0.0, (size - 1.0)[:, None, None])
-    layers = [
-        map_coordinates(image[..., c], [found[0], found[1]], order=1, mode="nearest")
-        for c in range(channels)
-    ]
-    return jnp.stack(layers, axis=-1)
+    return jnp.clip(found, 0.0, (size - 1.0)[:, None, None])
+
+
+def interpolate(image: Array, found: Array) -> Array:
+    """Reads an image `[H, W, C]` off at `found [2, H', W']`, linearly: `[H', W', C]`."""
+    read = lambda layer: map_coordinates(layer, [found[0], found[1]], order=1, mode="nearest")
+    return jax.vmap(read, in_axes=-1, out_axes=-1)(image)
 
 
 def directions(shape: tuple[int, ...], *, warp: Array | float, elastic: Array | float) -> Array:

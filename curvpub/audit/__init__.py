@@ -55,6 +55,7 @@ from curvpub.audit.observers import (
 from curvpub.audit.pooled import few_statistics, pooled_tpr
 from curvpub.audit.queries import Augmentation
 from curvpub.audit.references import REFERENCES, with_references
+from curvpub.audit.registration import RegistrationObserver
 from curvpub.audit.results import AttackResult, Change, OperatingPoint
 from curvpub.audit.rmia import rmia, rmia_target
 from curvpub.audit.roc import auc, mean_roc, threshold_at_fpr, tpr_at_fpr
@@ -120,6 +121,7 @@ __all__ = [
     "Precision",
     "RecordFigures",
     "RecordIntervals",
+    "RegistrationObserver",
     "Runs",
     "ScoreResult",
     "SurroundingsObserver",

@@ -60,6 +60,7 @@ _LOOKED_UP = {
     "density_ratio": _plain,
     "flow_ratio": _plain,
     "tangent_score": _plain,
+    "registered_score": _plain,
     "attribute": _plain,
 }
 _GENERATED = {
@@ -167,6 +168,13 @@ REGISTRY = (
         "tangent",
         f"Nearest published images along tangents of deformations, {_CALIBRATED}",
         "tangent_score",
+        _plain,
+        mode="by_shadows",
+    ),
+    calibrated_attack(
+        "registration",
+        f"Nearest published images once deformations are undone, {_CALIBRATED}",
+        "registered_score",
         _plain,
         mode="by_shadows",
     ),

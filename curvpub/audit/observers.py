@@ -179,7 +179,7 @@ def standard_attacker(
     label_scale: float,
     flow_steps: int = 0,
     generator: Observer | None = None,
-    tangent: Observer | None = None,
+    undoing: Observer | None = None,
 ) -> Attacker:
     """The attacker of an audit: a classifier, and every look at the release that fits the data.
 
@@ -192,12 +192,12 @@ def standard_attacker(
       label_scale: length of the label's axis in distances.
       flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
       generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
-      tangent: what looks for deformed copies (`TangentObserver`), if published images are deformed.
+      undoing: what looks for deformed copies (`RegistrationObserver`), if images are deformed.
     """
     more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
     if flow_steps:
         more.append(FlowObserver(schema=schema, steps=flow_steps))
-    more.extend(observer for observer in (generator, tangent) if observer is not None)
+    more.extend(observer for observer in (generator, undoing) if observer is not None)
     if schema.kind == "table":
         more.append(AttributeObserver(schema=schema))
     return Attacker(

@@ -9,6 +9,7 @@ Distance" (NIPS 1992); with normal deformations it is the Mahalanobis distance o
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from curvpub.types import Array, Release, Schema
 
 _BLOCK = 64
 _SMOOTHING = 1e-3  # added to published label probabilities
+_COARSE_EDGE = 7  # pixels; tangents hold farther where small things are blurred away
 
 
 def tangents(image: Array, moves: Array) -> Array:
@@ -31,8 +33,23 @@ def tangents(image: Array, moves: Array) -> Array:
       moves: displacements of the pixels, `[k, 2, H, W]` (`deform.directions`).
     """
     rows, columns = jnp.gradient(image, axis=(0, 1))
+    return tangents_of((rows, columns), moves)
+
+
+def tangents_of(slopes: Sequence[Array], moves: Array) -> Array:
+    """`tangents` of an image from its derivatives along rows and columns, each `[H, W, C]`."""
+    rows, columns = slopes
     found = moves[:, 0, :, :, None] * rows[None] + moves[:, 1, :, :, None] * columns[None]
     return found.reshape(moves.shape[0], -1)
+
+
+def shrink(flat: Array, shape: tuple[int, ...], scale: int) -> Array:
+    """A flat image `[H W C]` at a lower resolution, `[H / scale, W / scale, C]`."""
+    height, width, channels = shape
+    image = flat.reshape(shape)
+    if scale == 1:
+        return image
+    return jax.image.resize(image, (height // scale, width // scale, channels), "linear")
 
 
 def whitening(along: Array, *, sigma: float) -> Array:
@@ -74,13 +91,13 @@ class TangentObserver:
 
     The log of the sum, over the nearest published images, of the density of each as a deformed and
     noisy copy, times the published probability of the record's label. The attacker knows how the
-    publisher deforms.
+    publisher deforms, and looks at images of low resolution, where tangents hold farther.
 
     Attributes:
       schema: the data set's public description, of images.
       warp: of the publisher's deformations; see `deform.deform`.
       elastic: of the publisher's deformations.
-      sigma: standard deviation of a pixel beside them.
+      sigma: standard deviation of a pixel beside them, at full resolution.
       candidates: published images looked at, the nearest ones in Euclidean distance.
     """
 
@@ -88,35 +105,68 @@ class TangentObserver:
     warp: float
     elastic: float
     sigma: float = 0.3
-    candidates: int = 64
+    candidates: int = 128
     name: str = "tangent"
 
-    def prepare(self, world: World) -> Array:
-        """Each pool record's `whitening`, which is the same for all releases: `[N, 39, 39]`."""
-        return map_blocks(
-            lambda own: whitening(self._tangents(own), sigma=self.sigma),
-            world.pool_x,
-            block_size=_BLOCK,
-        )
+    @property
+    def scale(self) -> int:
+        """Pixels of an edge that become one: at most 4, and some `_COARSE_EDGE` are left."""
+        edge = min(self.schema.shape[:2])
+        return max(s for s in (1, 2, 4) if s == 1 or edge // s >= _COARSE_EDGE)
 
-    def _tangents(self, own: Array) -> Array:
-        moves = deform.directions(self.schema.shape, warp=self.warp, elastic=self.elastic)
-        return tangents(own.reshape(self.schema.shape), moves)
+    def prepare(self, world: World) -> dict[str, Array]:
+        """What is the same for all releases: `small [N, d]` records, and `whitening` of each."""
+        small = _small(world.pool_x, self)
+        one = lambda own: whitening(self.tangents(own), sigma=self.sigma / self.scale)
+        return {"small": small, "whitening": map_blocks(one, small, block_size=_BLOCK)}
+
+    def tangents(self, small: Array) -> Array:
+        """Of a flat image at low resolution, `[39, d]`."""
+        height, width, channels = self.schema.shape
+        shape = (height // self.scale, width // self.scale, channels)
+        moves = deform.directions(shape, warp=self.warp, elastic=self.elastic)
+        return tangents(small.reshape(shape), moves)
 
     def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """See `Observer`."""
         del key
-        x = features.encode_features(self.schema, world.stats, release.x)
-        logs = jnp.log(release.y.astype(x.dtype) + _SMOOTHING)
-        _, index = nearest.nearest_published(
-            world.pool_x, x, neighbours=self.candidates, block_size=_BLOCK
-        )
+        score, _, _ = look_up(self, release, world, world.prepared(self))
+        return {"tangent_score": jax.nn.logsumexp(score, axis=1)}
 
-        def score(row: tuple[Array, Array, Array, Array]) -> Array:
-            own, label, near, inverse = row
-            gap = x[near] - own[None]
-            far = squared_distance(gap, self._tangents(own), inverse, sigma=self.sigma)
-            return jax.nn.logsumexp(logs[near, label] - 0.5 * far)
 
-        rows = (world.pool_x, world.pool_y, index, world.prepared(self))
-        return {"tangent_score": map_blocks(score, rows, block_size=_BLOCK)}
+def look_up(
+    observer: TangentObserver, release: Release, world: World, ready: dict[str, Array]
+) -> tuple[Array, Array, Array]:
+    """Each pool record's nearest published images along its tangents.
+
+    Args:
+      observer: what is known of the publisher.
+      release: published images, M of them.
+      world: what the attacker knows.
+      ready: the observer's `prepare`.
+
+    Returns:
+      Log-densities `[N, k]` of the k nearest images as copies of each record, times the published
+      probability of its label; which images these are, `[N, k]`; and the logs of published label
+      probabilities, `[M, classes]`.
+    """
+    x = features.encode_features(observer.schema, world.stats, release.x)
+    logs = jnp.log(release.y.astype(x.dtype) + _SMOOTHING)
+    small, sigma = _small(x, observer), observer.sigma / observer.scale
+    _, index = nearest.nearest_published(
+        ready["small"], small, neighbours=observer.candidates, block_size=_BLOCK
+    )
+
+    def score(row: tuple[Array, Array, Array, Array]) -> Array:
+        own, label, near, inverse = row
+        gap = small[near] - own[None]
+        far = squared_distance(gap, observer.tangents(own), inverse, sigma=sigma)
+        return logs[near, label] - 0.5 * far
+
+    rows = (ready["small"], world.pool_y, index, ready["whitening"])
+    return map_blocks(score, rows, block_size=_BLOCK), index, logs
+
+
+def _small(x: Array, observer: TangentObserver) -> Array:
+    one = lambda flat: shrink(flat, observer.schema.shape, observer.scale).reshape(-1)
+    return map_blocks(one, x, block_size=_BLOCK)

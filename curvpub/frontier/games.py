@@ -21,7 +21,8 @@ from curvpub.types import Dataset, Records
 
 _ATTACK = (
     "curvpub.audit.observers", "curvpub.audit.references", "curvpub.audit.adaptive",
-    "curvpub.audit.tangent", "curvpub.audit.world", "curvpub.frontier.models",
+    "curvpub.audit.registration", "curvpub.audit.tangent", "curvpub.audit.world",
+    "curvpub.frontier.models",
 )  # fmt: skip
 _FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
 

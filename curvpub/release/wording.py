@@ -26,6 +26,7 @@ SHORT_ATTACKS = {
     "flow": "flow ratio",
     "flow_calibrated": "flow, calibrated",
     "tangent": "nearest, deformed",
+    "registration": "nearest, registered",
     "attributes": "hidden columns",
     "pairs": "record and nearest",
     "generator": "own generator",

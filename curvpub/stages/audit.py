@@ -15,6 +15,7 @@ from curvpub.audit import game, observers
 from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.references import with_references
+from curvpub.audit.registration import RegistrationObserver
 from curvpub.audit.tangent import TangentObserver
 from curvpub.audit.world import World, make_world
 from curvpub.config import Config
@@ -94,7 +95,7 @@ def attacker_of(config: Config, schema: Schema) -> observers.Attacker:
         label_scale=config.model.label_scale,
         flow_steps=settings.flow_steps,
         generator=_adaptive(config, schema) if settings.adaptive_steps else None,
-        tangent=_tangent(config, schema),
+        undoing=_undoing(config, schema),
     )
     return with_references(
         attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
@@ -138,12 +139,15 @@ def _adaptive(config: Config, schema: Schema) -> GeneratorObserver:
     )
 
 
-def _tangent(config: Config, schema: Schema) -> TangentObserver | None:
+def _undoing(config: Config, schema: Schema) -> TangentObserver | RegistrationObserver | None:
     """The attacker that knows how published images are deformed, where they are."""
     warp, elastic, sigma = config.publish.warp, config.publish.elastic, config.audit.tangent_sigma
     if schema.kind != "image" or not sigma or not (warp or elastic):
         return None
-    return TangentObserver(schema=schema, warp=warp, elastic=elastic, sigma=sigma)
+    tangent = TangentObserver(schema=schema, warp=warp, elastic=elastic, sigma=sigma)
+    if not config.audit.registered:
+        return tangent
+    return RegistrationObserver(tangent=tangent, registered=config.audit.registered)
 
 
 def make_publishers(run: Run) -> dict[str, Publisher]:

@@ -112,6 +112,7 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
 
 RHO = {"kind": "method", "strengths": (0.0, 0.5)}
 LEFT_OUT = {"lower.left_out": 0.1}
+TRAINED = {"train.warp": 0.16, "train.elastic": 0.2}
 ALL, SELECT = ({"publish.oversample": n} | LEFT_OUT for n in (1, 2))
 METHOD = {
     "method": {"kind": "method", "at": 0.5, "changes": ALL}
@@ -120,12 +121,13 @@ METHOD = {
     | DEFORMATION | {"strengths": (0.15, 0.3)},
     "method_far": {"kind": "method", "at": 0.0, "changes": ALL}
     | DEFORMATION | {"strengths": (0.6,)},
-    "method_trained": {
-        "kind": "method", "at": 0.5, "changes": ALL | {"train.warp": 0.16, "train.elastic": 0.2},
-    } | DEFORMATION | {"strengths": (0.6, 0.9)},
+    "method_trained": {"kind": "method", "at": 0.5, "changes": ALL | TRAINED}
+    | DEFORMATION | {"strengths": (0.6, 0.9)},
+    "method_trained_near": {"kind": "method", "at": 0.9, "changes": ALL | TRAINED}
+    | DEFORMATION | {"strengths": (0.3, 0.6)},
 }  # fmt: skip
 """The method. Its entries differ by rho, the share of a parent's code that is kept: half of it, as
-by default, most of it, or none; their strength is the deformation. The last one's generator has
+by default, most of it, or none; their strength is the deformation. Generators of the last two have
 trained on images deformed a third as much as a release by default."""
 
 AT = RHO | {"strengths": (0.5,)}
@@ -186,7 +188,7 @@ def sized_entries(size: str, batch_size: int = 512):
         return formal_publishers(batch_size) | {k: entries[k] for k in ("raw", *METHOD)}
     if size == "small":
         few = {k: entries[k] | ({"strengths": v} if v else {}) for k, v in STRONGEST.items()}
-        return few | {k: entries[k] for k in METHOD}
+        return few | {k: entries[k] for k in METHOD if k != "method_far"}
     return entries | formal_publishers(batch_size) if size == "all" else entries
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from curvpub.audit import (
     GeneratorObserver,
+    RegistrationObserver,
     TangentObserver,
     complementary_pairs,
     make_world,
@@ -55,7 +56,9 @@ def make_attacker(**options):
         "label_scale": 1.0,
         "flow_steps": 20,
         "generator": make_generator_observer(warp=0.3, queries=2),
-        "tangent": TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.0),
+        "undoing": RegistrationObserver(
+            tangent=TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.0)
+        ),
     } | options
     attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
     return with_references(attacker, ("augmented",), hidden=(16,), channels=2)

@@ -57,6 +57,7 @@ def planted_signals(seed, shadows=12, records=120):
         "distance": np.where(member, 0.0, far),
         "agreement": np.round(5 / (1 + np.exp(-confidence / 2))) / 5,
         "density_ratio": noisy(),
+        "registered_score": noisy(),
         "tangent_score": noisy(),
         "attribute": noisy(),
         "flow_ratio": noisy(),

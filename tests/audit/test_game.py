@@ -50,6 +50,7 @@ def test_signals_have_their_shapes(raw_signals):
         "generator_curvature",
         "generator_code_distance",
         "generator_moved_distance",
+        "registered_score",
         "tangent_score",
     ):
         assert raw_signals[name].shape == (16, 60)

@@ -8,7 +8,13 @@ from sklearn.metrics import roc_auc_score
 
 from curvpub import deform
 from curvpub.audit.observers import Attacker
-from curvpub.audit.tangent import TangentObserver, squared_distance, tangents, whitening
+from curvpub.audit.tangent import (
+    TangentObserver,
+    shrink,
+    squared_distance,
+    tangents,
+    whitening,
+)
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
 from curvpub.stages.audit import attacker_of
@@ -125,11 +131,24 @@ def test_what_is_prepared_once_gives_the_same_signal():
     observer = TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.3)
     release = Release(x=deformed(records.x[:15], 0.3), y=jax.nn.one_hot(records.y[:15], 2))
     ready = Attacker((observer,)).prepare(world)
-    assert ready.learnt["tangent"].shape == (30, 39, 39)
+    assert ready.learnt["tangent"]["whitening"].shape == (30, 39, 39)
     plain, quick = (
         observer(jax.random.key(0), release, w)["tangent_score"] for w in (world, ready)
     )
     np.testing.assert_allclose(plain, quick, rtol=1e-4)  # compiled apart, so rounded apart
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale"),
+    [((8, 8, 1), 1), ((13, 28, 1), 1), ((14, 20, 3), 2), ((28, 28, 1), 4), ((64, 64, 3), 4)],
+)
+def test_candidates_are_looked_up_at_a_low_resolution(shape, scale):
+    schema = Schema(name="s", kind="image", shape=shape, classes=("a", "b"))
+    assert TangentObserver(schema=schema, warp=0.5, elastic=0.5).scale == scale
+    flat = jnp.full(np.prod(shape), 0.25)
+    small = shrink(flat, shape, scale)
+    assert small.shape == (shape[0] // scale, shape[1] // scale, shape[2])
+    np.testing.assert_allclose(small, 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +163,7 @@ def test_what_is_prepared_once_gives_the_same_signal():
 def test_the_audit_uses_it_where_images_are_deformed(warp, elastic, sigma, there):
     config = Config(
         publish=PublishConfig(warp=warp, elastic=elastic),
-        audit=AuditConfig(tangent_sigma=sigma, adaptive_steps=0),
+        audit=AuditConfig(tangent_sigma=sigma, registered=0, adaptive_steps=0),
     )
     found = {o.name: o for o in attacker_of(config, SCHEMA).observers}
     assert ("tangent" in found) == there

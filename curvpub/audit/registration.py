@@ -1,0 +1,182 @@
+"""Undoing deformations: how well can a record be deformed into a published image?
+
+Tangents hold for small deformations only. Starting from them, a few steps of least squares find
+the deformation that takes a record nearest to a published image; a copy of the record then fits,
+however much it was bent, and other images of its class do not.
+
+Source: Gauss-Newton image registration (Lucas and Kanade, IJCAI 1981) with the damping of Marquardt
+(SIAM J. Appl. Math. 11, 1963), and the publisher's law of deformations as the prior.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from curvpub import deform, features
+from curvpub.audit.tangent import TangentObserver, look_up, shrink, tangents_of
+from curvpub.audit.world import World
+from curvpub.blocks import map_blocks
+from curvpub.types import Array, Release
+
+_BLOCK = 16
+_CG_STEPS = 24  # for 39 numbers; LAPACK in a loop could wait for ever, see `blocks.map_blocks`
+
+
+def energy(
+    own: Array,
+    image: Array,
+    numbers: Array,
+    *,
+    warp: Array | float,
+    elastic: Array | float,
+    sigma: float,
+) -> Array:
+    """Negative log-density of a deformation and of what it leaves unexplained, but for a constant.
+
+    `|c|^2 / 2 + |image - deformed(own, c)|^2 / (2 sigma^2)`, summed over pixels and channels.
+
+    Args:
+      own: what is deformed, `[H, W, C]`.
+      image: what it should become, `[H, W, C]`.
+      numbers: c, of the deformation; see `deform.places`.
+      warp: standard deviation of the deformation; see `deform.deform`.
+      elastic: see `deform.deform`.
+      sigma: standard deviation of a pixel.
+    """
+    place = deform.places(numbers, own.shape, warp=warp, elastic=elastic)
+    rest = (image - deform.interpolate(own, place)) / sigma
+    return 0.5 * (jnp.sum(jnp.square(numbers)) + jnp.sum(jnp.square(rest)))
+
+
+def newton_system(
+    own: Array,
+    image: Array,
+    numbers: Array,
+    *,
+    warp: Array | float,
+    elastic: Array | float,
+    sigma: float,
+) -> tuple[Array, Array]:
+    """Minus the gradient `[39]` of `energy`, and its Gauss-Newton curvature `[39, 39]`.
+
+    Both in the numbers, with the derivatives of `deform.directions`, which are exact for no
+    deformation and near enough elsewhere to go downhill. Arguments are those of `energy`.
+    """
+    place = deform.places(numbers, own.shape, warp=warp, elastic=elastic)
+    layers = jnp.stack([own, *jnp.gradient(own, axis=(0, 1))])
+    shown, *slopes = jax.vmap(deform.interpolate, in_axes=(0, None))(layers, place)
+    moves = deform.directions(own.shape, warp=warp, elastic=elastic).astype(own.dtype)
+    along = tangents_of(slopes, moves) / sigma
+    rest = (image - shown).reshape(-1) / sigma
+    high = jax.lax.Precision.HIGHEST
+    unit = jnp.eye(numbers.shape[0], dtype=own.dtype)
+    downhill = jnp.matmul(along, rest, precision=high) - numbers
+    return downhill, unit + jnp.matmul(along, along.T, precision=high)
+
+
+def register(
+    own: Array,
+    image: Array,
+    numbers: Array,
+    *,
+    warp: Array | float,
+    elastic: Array | float,
+    sigma: float,
+    steps: int,
+) -> tuple[Array, Array]:
+    """Damped Gauss-Newton steps from a deformation to a better one; the energy never rises.
+
+    Args:
+      own: what is deformed, `[H, W, C]`.
+      image: what it should become, `[H, W, C]`.
+      numbers: where to start, `[39]`.
+      warp: see `energy`.
+      elastic: see `energy`.
+      sigma: see `energy`.
+      steps: how many; one that would go uphill is not taken, and the next one is damped.
+
+    Returns:
+      The numbers of the deformation found, `[39]`, and its energy.
+    """
+    known: dict[str, Any] = {"warp": warp, "elastic": elastic, "sigma": sigma}
+
+    def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        numbers, value, damping = state
+        downhill, bend = newton_system(own, image, numbers, **known)
+        damped = lambda v: jnp.matmul(bend, v, precision=jax.lax.Precision.HIGHEST) + damping * v
+        move, _ = jax.scipy.sparse.linalg.cg(damped, downhill, maxiter=_CG_STEPS)
+        new = energy(own, image, numbers + move, **known)
+        better = new < value
+        damping = jnp.where(better, 0.2 * damping, 3.0 * damping + 3.0)
+        numbers = jnp.where(better, numbers + move, numbers)
+        return (numbers, jnp.where(better, new, value), damping), None
+
+    start = (numbers, energy(own, image, numbers, **known), jnp.zeros((), own.dtype))
+    (numbers, value, _), _ = jax.lax.scan(step, start, None, length=steps)
+    return numbers, value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegistrationObserver:
+    """Signals: `tangent_score [N]` and `registered_score [N]`, of the best images by tangents.
+
+    The log of the sum, over those images, of the density of each as what the record becomes by the
+    deformation that fits best, times the published probability of the record's label. Registered
+    at half the resolution first, where there is one, then at the full one.
+
+    Attributes:
+      tangent: who looks candidates up along tangents, and knows how the publisher deforms.
+      registered: of each record's candidates, how many are registered.
+      coarse_steps: at half the resolution.
+      steps: at the full one.
+    """
+
+    tangent: TangentObserver
+    registered: int = 8
+    coarse_steps: int = 2
+    steps: int = 1
+    name: str = "registration"
+
+    def prepare(self, world: World) -> dict[str, Array]:
+        """What the tangents need, which is the same for all releases."""
+        return self.tangent.prepare(world)
+
+    def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
+        """See `Observer`."""
+        del key
+        tangent, schema = self.tangent, self.tangent.schema
+        score, index, logs = look_up(tangent, release, world, world.prepared(self))
+        count = min(self.registered, score.shape[1])
+        x = features.encode_features(schema, world.stats, release.x)
+        half = max(1, tangent.scale // 2)
+        plan = [(half, self.coarse_steps), (1, self.steps)]
+
+        def one(row: tuple[Array, Array, Array, Array]) -> Array:
+            own, label, scores, near = row
+            _, best = jax.lax.top_k(scores, count)
+            near = near[best]
+
+            def fit(image: Array) -> Array:
+                numbers, value = jnp.zeros(deform.NUMBERS, own.dtype), jnp.zeros((), own.dtype)
+                for scale, steps in plan:
+                    numbers, value = register(
+                        shrink(own, schema.shape, scale),
+                        shrink(image, schema.shape, scale),
+                        numbers,
+                        warp=tangent.warp,
+                        elastic=tangent.elastic,
+                        sigma=tangent.sigma / scale,
+                        steps=steps,
+                    )
+                return value
+
+            return jax.nn.logsumexp(logs[near, label] - jax.vmap(fit)(x[near]))
+
+        rows = (world.pool_x, world.pool_y, score, index)
+        registered = map_blocks(one, rows, block_size=_BLOCK)
+        return {
+            "tangent_score": jax.nn.logsumexp(score, axis=1),
+            "registered_score": registered,
+        }
