@@ -40,6 +40,7 @@ SHORT_ATTACKS = {
     "loss_relative": "loss, relative",
     "nearest_axes": "nearest, main axes",
     "nearest_relative": "nearest, relative",
+    "registration_relative": "registered, relative",
     "neighbours_relative": "labels, relative",
     "attributes_relative": "columns, relative",
 }

@@ -46,6 +46,7 @@ class Attack(NamedTuple):
 
 _MODEL = "on a model trained on it"
 _LESS = "less that of a sample of the population"
+_UNDONE = "registered_score"
 
 ATTACKS = (
     Attack("loss_threshold", f"Loss threshold, {_MODEL}", "log_prob"),
@@ -54,6 +55,8 @@ ATTACKS = (
     Attack("nearest", "Nearest published record", "log_distance", -1),
     Attack("nearest_axes", "Nearest published record on principal axes", "log_axes_distance", -1),
     Attack("nearest_relative", f"Nearest published record, {_LESS}", "log_distance", -1, True),
+    Attack("registration", "Nearest published image once deformations are undone", _UNDONE),
+    Attack("registration_relative", f"Nearest, deformations undone, {_LESS}", _UNDONE, 1, True),
     Attack("neighbours", "Label of the nearest published records", "agreement"),
     Attack("neighbours_relative", f"Label of the nearest, {_LESS}", "agreement", 1, True),
     Attack("density", "Density ratio (DOMIAS)", "density_ratio"),

@@ -12,6 +12,8 @@ from absl import logging
 
 from curvpub.audit import attributes, roc, statistics
 from curvpub.audit.observers import standard_attacker
+from curvpub.audit.registration import RegistrationObserver
+from curvpub.audit.tangent import TangentObserver
 from curvpub.models import make_classifier
 from curvpub.standalone import aligning, anonymeter, attacking, shift, singling, words
 from curvpub.standalone.aligning import Inputs
@@ -33,6 +35,7 @@ class Settings:
     learning_rate: float = 2e-3
     hidden: tuple[int, ...] = (256,)
     label_scale: float = 10.0
+    deformed: float = 0.6
     anonymeter: bool = False
 
 
@@ -52,6 +55,8 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(f"--confidence={settings.confidence!r} must lie in [0.5, 0.9999]")
     if not 0 <= settings.seed < 2**31:
         raise ValueError(f"--seed={settings.seed!r} must lie in [0, {2**31 - 1}]")
+    if not 0 <= settings.deformed <= 4:
+        raise ValueError(f"--deformed={settings.deformed!r} must lie in [0, 4]")
     low = max(aligning.MIN_PRIVATE, aligning.MIN_NONMEMBERS)
     if settings.max_records < low:
         raise ValueError(f"--max_records={settings.max_records!r} must be at least {low}")
@@ -127,8 +132,20 @@ def _observe(inputs: Inputs, settings: Settings) -> Observed:
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         label_scale=settings.label_scale,
+        undoing=_undoing(inputs, settings),
     )
     return attacking.observe(jax.random.key(settings.seed), inputs, attacker)
+
+
+def _undoing(inputs: Inputs, settings: Settings) -> RegistrationObserver | None:
+    """Looks for copies of private images that were turned, shifted and bent to augment them."""
+    if inputs.schema.kind != "image" or not settings.deformed:
+        return None
+    return RegistrationObserver(
+        tangent=TangentObserver(
+            schema=inputs.schema, warp=0.8 * settings.deformed, elastic=settings.deformed
+        )
+    )
 
 
 def _attacks(

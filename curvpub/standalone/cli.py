@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
         max_records=options.max_records,
         steps=options.steps,
         label_scale=options.label_scale,
+        deformed=options.deformed,
         anonymeter=options.anonymeter,
     )
     auditing.check_settings(settings)
@@ -129,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=defaults.label_scale,
         help="length of the label's axis in distances (default: 10)",
+    )
+    add(
+        "--deformed",
+        type=float,
+        default=defaults.deformed,
+        help="images: look for copies turned, shifted and bent by so much; 0 = don't (default: "
+        f"{defaults.deformed})",
     )
     add(
         "--anonymeter",

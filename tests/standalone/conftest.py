@@ -1,14 +1,18 @@
 """Small files to audit: digits as arrays, and a table of people in several formats."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
 from sklearn.datasets import load_digits
 
+from curvpub.deform import deform
+
 
 @pytest.fixture(scope="session")
 def digit_files(tmp_path_factory):
-    """Private records, non-members, and two releases: the records themselves, and other people."""
+    """Private records, non-members, and three releases: the records, others, deformed copies."""
     folder = tmp_path_factory.mktemp("digits")
     x, y = load_digits().images / 16, load_digits().target
     order = np.random.default_rng(0).permutation(len(y))
@@ -16,6 +20,12 @@ def digit_files(tmp_path_factory):
     rows["raw"] = rows["private"][::-1]
     for name, index in rows.items():
         np.savez(folder / f"{name}.npz", x=x[index].astype(np.float32), y=y[index])
+    images = jnp.asarray(x[rows["private"]], jnp.float32)[..., None]
+    keys = jax.random.split(jax.random.key(0), 2 * len(images))
+    bent = jax.vmap(lambda k, i: deform(k, i, warp=0.5, elastic=0.6))(
+        keys, jnp.concatenate([images, images])
+    )
+    np.savez(folder / "augmented.npz", x=bent[..., 0], y=np.tile(y[rows["private"]], 2))
     return folder
 
 

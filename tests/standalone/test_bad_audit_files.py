@@ -211,6 +211,8 @@ FLAGS = {
     "--fpr=0": r"--fpr=0\.0 must lie in \(0, 0\.5\]",
     "--confidence=2": r"--confidence=2\.0 must lie in \[0\.5, 0\.9999\]",
     "--steps=0": r"--steps=0 must be positive and finite",
+    "--deformed=-1": r"--deformed=-1.0 must lie in \[0, 4\]",
+    "--deformed=nan": r"--deformed=nan must lie in \[0, 4\]",
     "--label_scale=nan": r"--label_scale=nan must be positive and finite",
     "--seed=-1": r"--seed=-1 must lie in \[0, 2147483647\]",
     "--max_records=10": r"--max_records=10 must be at least 40",
