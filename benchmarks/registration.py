@@ -16,7 +16,7 @@ import json
 import pathlib
 import runpy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,6 @@ from curvpub.frontier.play import Player
 from curvpub.frontier.settings import from_frontier_dict
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COUNTS = (1, 4, 16, 64)
 ALONE, TOGETHER = (
     next(a for a in attacks.REGISTRY if a.name == name) for name in ("registration", "combined")
 )
@@ -53,7 +52,9 @@ def open_run(config: str, workdir: pathlib.Path) -> Game:
     return open_game(settings, seed, workdir / "private" / f"seed-{seed}")
 
 
-def measure(game: Game, player: Player, play: Play, shadows: int) -> Iterator[dict[str, Any]]:
+def measure(
+    game: Game, player: Player, play: Play, *, shadows: int, counts: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     """Lines of one point: each attack's AUC and TPR with intervals."""
     publish, schema = play.point.config.publish, game.dataset.schema
     world = make_world(schema, game.dataset.pool, game.dataset.test)
@@ -81,7 +82,7 @@ def measure(game: Game, player: Player, play: Play, shadows: int) -> Iterator[di
         if attack.name in BESIDE and attack.signals[0] in known:
             yield line(attack, known)
     tangent = TangentObserver(schema=schema, warp=publish.warp, elastic=publish.elastic)
-    for count in COUNTS:
+    for count in counts:
         observer = RegistrationObserver(tangent=tangent, registered=count)
         ready, look = Attacker((observer,)).prepare(world), jax.jit(observer)
         signals, seconds = [], []
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--points", nargs="+", default=["deformed:0.9", "method:0.6"], help="entry:strength"
     )
+    parser.add_argument("--counts", nargs="+", type=int, default=[1, 4, 16, 64], help="registered")
     parser.add_argument("--shadows", type=int, default=8, help="how many, in whole pairs")
     parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "benchmarks/results/registration.jsonl"
@@ -146,7 +148,9 @@ def main() -> None:
             parser.error(f"--points {point}: not played; known points: {' '.join(plays)}")
     with args.out.open("a") as file:
         for point in args.points:
-            for row in measure(game, player, plays[point], args.shadows):
+            for row in measure(
+                game, player, plays[point], shadows=args.shadows, counts=args.counts
+            ):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
     print(table(args.out))
