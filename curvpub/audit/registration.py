@@ -9,7 +9,6 @@ Source: Gauss-Newton image registration (Lucas and Kanade, IJCAI 1981) with the 
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +23,26 @@ _BLOCK = 16
 _CG_STEPS = 24  # for 39 numbers; LAPACK in a loop could wait for ever, see `blocks.map_blocks`
 
 
-def energy(
-    own: Array,
-    image: Array,
-    numbers: Array,
-    *,
-    warp: Array | float,
-    elastic: Array | float,
-    sigma: float,
-) -> Array:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Law:
+    """How published images may differ from what they were made of.
+
+    Attributes:
+      warp: of the deformations; see `deform.deform`.
+      elastic: of the deformations.
+      sigma: standard deviation of a pixel beside them.
+    """
+
+    warp: Array | float
+    elastic: Array | float
+    sigma: float
+
+    def places(self, numbers: Array, shape: tuple[int, ...]) -> Array:
+        """See `deform.places`."""
+        return deform.places(numbers, shape, warp=self.warp, elastic=self.elastic)
+
+
+def energy(own: Array, image: Array, numbers: Array, law: Law) -> Array:
     """Negative log-density of a deformation and of what it leaves unexplained, but for a constant.
 
     `|c|^2 / 2 + |image - deformed(own, c)|^2 / (2 sigma^2)`, summed over pixels and channels.
@@ -41,35 +51,24 @@ def energy(
       own: what is deformed, `[H, W, C]`.
       image: what it should become, `[H, W, C]`.
       numbers: c, of the deformation; see `deform.places`.
-      warp: standard deviation of the deformation; see `deform.deform`.
-      elastic: see `deform.deform`.
-      sigma: standard deviation of a pixel.
+      law: of deformations and pixels.
     """
-    place = deform.places(numbers, own.shape, warp=warp, elastic=elastic)
-    rest = (image - deform.interpolate(own, place)) / sigma
+    rest = (image - deform.interpolate(own, law.places(numbers, own.shape))) / law.sigma
     return 0.5 * (jnp.sum(jnp.square(numbers)) + jnp.sum(jnp.square(rest)))
 
 
-def newton_system(
-    own: Array,
-    image: Array,
-    numbers: Array,
-    *,
-    warp: Array | float,
-    elastic: Array | float,
-    sigma: float,
-) -> tuple[Array, Array]:
+def newton_system(own: Array, image: Array, numbers: Array, law: Law) -> tuple[Array, Array]:
     """Minus the gradient `[39]` of `energy`, and its Gauss-Newton curvature `[39, 39]`.
 
     Both in the numbers, with the derivatives of `deform.directions`, which are exact for no
     deformation and near enough elsewhere to go downhill. Arguments are those of `energy`.
     """
-    place = deform.places(numbers, own.shape, warp=warp, elastic=elastic)
+    place = law.places(numbers, own.shape)
     layers = jnp.stack([own, *jnp.gradient(own, axis=(0, 1))])
     shown, *slopes = jax.vmap(deform.interpolate, in_axes=(0, None))(layers, place)
-    moves = deform.directions(own.shape, warp=warp, elastic=elastic).astype(own.dtype)
-    along = tangents_of(slopes, moves) / sigma
-    rest = (image - shown).reshape(-1) / sigma
+    moves = deform.directions(own.shape, warp=law.warp, elastic=law.elastic).astype(own.dtype)
+    along = tangents_of(slopes, moves) / law.sigma
+    rest = (image - shown).reshape(-1) / law.sigma
     high = jax.lax.Precision.HIGHEST
     unit = jnp.eye(numbers.shape[0], dtype=own.dtype)
     downhill = jnp.matmul(along, rest, precision=high) - numbers
@@ -77,14 +76,7 @@ def newton_system(
 
 
 def register(
-    own: Array,
-    image: Array,
-    numbers: Array,
-    *,
-    warp: Array | float,
-    elastic: Array | float,
-    sigma: float,
-    steps: int,
+    own: Array, image: Array, numbers: Array, law: Law, *, steps: int
 ) -> tuple[Array, Array]:
     """Damped Gauss-Newton steps from a deformation to a better one; the energy never rises.
 
@@ -92,28 +84,25 @@ def register(
       own: what is deformed, `[H, W, C]`.
       image: what it should become, `[H, W, C]`.
       numbers: where to start, `[39]`.
-      warp: see `energy`.
-      elastic: see `energy`.
-      sigma: see `energy`.
+      law: of deformations and pixels.
       steps: how many; one that would go uphill is not taken, and the next one is damped.
 
     Returns:
       The numbers of the deformation found, `[39]`, and its energy.
     """
-    known: dict[str, Any] = {"warp": warp, "elastic": elastic, "sigma": sigma}
 
     def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         numbers, value, damping = state
-        downhill, bend = newton_system(own, image, numbers, **known)
+        downhill, bend = newton_system(own, image, numbers, law)
         damped = lambda v: jnp.matmul(bend, v, precision=jax.lax.Precision.HIGHEST) + damping * v
         move, _ = jax.scipy.sparse.linalg.cg(damped, downhill, maxiter=_CG_STEPS)
-        new = energy(own, image, numbers + move, **known)
+        new = energy(own, image, numbers + move, law)
         better = new < value
         damping = jnp.where(better, 0.2 * damping, 3.0 * damping + 3.0)
         numbers = jnp.where(better, numbers + move, numbers)
         return (numbers, jnp.where(better, new, value), damping), None
 
-    start = (numbers, energy(own, image, numbers, **known), jnp.zeros((), own.dtype))
+    start = (numbers, energy(own, image, numbers, law), jnp.zeros((), own.dtype))
     (numbers, value, _), _ = jax.lax.scan(step, start, None, length=steps)
     return numbers, value
 
@@ -150,6 +139,7 @@ class RegistrationObserver:
         score, index, logs = look_up(tangent, release, world, world.prepared(self))
         count = min(self.registered, score.shape[1])
         x = features.encode_features(schema, world.stats, release.x)
+        law = Law(warp=tangent.warp, elastic=tangent.elastic, sigma=tangent.sigma)
         half = max(1, tangent.scale // 2)
         plan = [(half, self.coarse_steps), (1, self.steps)]
 
@@ -165,9 +155,7 @@ class RegistrationObserver:
                         shrink(own, schema.shape, scale),
                         shrink(image, schema.shape, scale),
                         numbers,
-                        warp=tangent.warp,
-                        elastic=tangent.elastic,
-                        sigma=tangent.sigma / scale,
+                        dataclasses.replace(law, sigma=tangent.sigma / scale),
                         steps=steps,
                     )
                 return value

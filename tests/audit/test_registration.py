@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from curvpub import deform
 from curvpub.audit.observers import Attacker
-from curvpub.audit.registration import RegistrationObserver, energy, newton_system, register
+from curvpub.audit.registration import Law, RegistrationObserver, energy, newton_system, register
 from curvpub.audit.tangent import TangentObserver, squared_distance, tangents, whitening
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
@@ -18,7 +18,7 @@ from curvpub.types import Column, Records, Release, Schema
 
 SHAPE = (14, 14, 1)
 SCHEMA = Schema(name="blobs", kind="image", shape=SHAPE, classes=("a", "b"))
-KNOWN = {"warp": 0.4, "elastic": 0.5, "sigma": 0.1}
+KNOWN = Law(warp=0.4, elastic=0.5, sigma=0.1)
 
 
 def blobs(count, seed=0, shape=SHAPE):
@@ -50,21 +50,21 @@ def test_energy_and_gradient_without_a_deformation(shape):
         rng = np.random.default_rng(0)
         own, image = jnp.asarray(rng.random(shape)), jnp.asarray(rng.random(shape))
         zero = jnp.zeros(deform.NUMBERS, own.dtype)
-        value = energy(own, image, zero, **KNOWN)
-        expected = np.sum(np.square(image - own)) / (2 * KNOWN["sigma"] ** 2)
+        value = energy(own, image, zero, KNOWN)
+        expected = np.sum(np.square(image - own)) / (2 * KNOWN.sigma**2)
         np.testing.assert_allclose(value, expected, rtol=1e-12)
         # Away from edges, where places are clipped: nothing differs there.
         inside = np.zeros(shape)
         inside[3:-3, 3:-3] = 1.0
         image = own + inside * (image - own)
-        downhill, bend = newton_system(own, image, zero, **KNOWN)
+        downhill, bend = newton_system(own, image, zero, KNOWN)
         moves = np.asarray(deform.directions(shape, warp=0.4, elastic=0.5), np.float64)
         slopes = np.gradient(np.asarray(own), axis=(0, 1))
         along = sum(moves[:, a, :, :, None] * slopes[a][None] for a in range(2)).reshape(39, -1)
         np.testing.assert_allclose(bend, np.eye(39) + along @ along.T / 0.01, rtol=1e-5)
         step = 1e-6
         sides = [
-            [energy(own, image, zero.at[k].set(s * step), **KNOWN) for s in (1.0, -1.0)]
+            [energy(own, image, zero.at[k].set(s * step), KNOWN) for s in (1.0, -1.0)]
             for k in range(39)
         ]
         numeric = np.asarray([(a - b) / (2 * step) for a, b in sides])
@@ -77,10 +77,10 @@ def test_it_comes_near_what_a_general_minimiser_finds():
     with jax.enable_x64(True):
         own = jnp.asarray(blobs(6, seed=1).x, jnp.float64)
         image = jnp.asarray(deformed(own, 0.5, seed=2))
-        value = jax.jit(lambda a, b, c: energy(a, b, c, **KNOWN))
-        slope = jax.jit(jax.grad(lambda c, a, b: energy(a, b, c, **KNOWN)))
+        value = jax.jit(lambda a, b, c: energy(a, b, c, KNOWN))
+        slope = jax.jit(jax.grad(lambda c, a, b: energy(a, b, c, KNOWN)))
         zero = jnp.zeros(39, own.dtype)
-        run = jax.jit(lambda a, b: register(a, b, zero, **KNOWN, steps=12))
+        run = jax.jit(lambda a, b: register(a, b, zero, KNOWN, steps=12))
         for a, b in zip(own, image, strict=True):
             found, least = run(a, b)
             start = float(value(a, b, zero))
@@ -96,10 +96,10 @@ def test_it_comes_near_what_a_general_minimiser_finds():
 def test_no_step_goes_uphill_even_from_nonsense():
     own, image = (blobs(8, seed=s).x for s in (3, 4))
     wild = 6.0 * jax.random.normal(jax.random.key(5), (8, 39), jnp.float32)
-    start = jax.vmap(lambda a, b, c: energy(a, b, c, **KNOWN))(own, image, wild)
+    start = jax.vmap(lambda a, b, c: energy(a, b, c, KNOWN))(own, image, wild)
     last = start
     for steps in (0, 1, 3, 6):
-        run = jax.vmap(lambda a, b, c, n=steps: register(a, b, c, **KNOWN, steps=n)[1])
+        run = jax.vmap(lambda a, b, c, n=steps: register(a, b, c, KNOWN, steps=n)[1])
         found = run(own, image, wild)
         assert np.isfinite(found).all()
         # Each count of steps is a compiled program of its own, rounded apart.
@@ -110,12 +110,12 @@ def test_no_step_goes_uphill_even_from_nonsense():
 
 def test_to_first_order_it_is_the_tangent_distance():
     """One step from nothing solves the linear model, whose least energy is tangents' distance."""
-    small = {"warp": 1e-3, "elastic": 1e-3, "sigma": 0.1}
+    small = Law(warp=1e-3, elastic=1e-3, sigma=0.1)
     own = blobs(5, seed=6).x
     image = own + 1e-3 * jax.random.normal(jax.random.key(7), own.shape, jnp.float32)
     moves = deform.directions(SHAPE, warp=1e-3, elastic=1e-3)
     for a, b in zip(own, image, strict=True):
-        _, found = register(a, b, jnp.zeros(39, jnp.float32), **small, steps=1)
+        _, found = register(a, b, jnp.zeros(39, jnp.float32), small, steps=1)
         along = tangents(a, moves)
         gap = (b - a).reshape(1, -1)
         far = squared_distance(gap, along, whitening(along, sigma=0.1), sigma=0.1)
