@@ -131,6 +131,7 @@ class AuditConfig:
     adaptive_queries: int = 8  # deformed copies of each record, where published ones are deformed
     tangent_sigma: float = 0.3  # of a pixel beside deformations; 0 = no attack that undoes these
     registered: int = 8  # published images each record is deformed into; 0 = tangents alone
+    traced: int = 8  # records each published image is traced back to; 0 = no such attack
     fpr: float = 0.01
     bootstrap: int = 500
     confidence: float = 0.95
@@ -273,6 +274,9 @@ def _positive(config: Config) -> dict[str, float]:
     }
 
 
+_COUNTS = ("shadows_per_call", "canaries", "flow_steps", "adaptive_steps", "adaptive_queries")
+
+
 def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
     """Settings with a closed range: name -> (value, low, high)."""
     w, t, p, a = config.lower, config.train, config.publish, config.audit
@@ -310,15 +314,12 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "publish.elastic": (p.elastic, 0, 4),
         "publish.pixel_noise": (p.pixel_noise, 0, 1),
         "audit.shadows": (a.shadows, 8, big),
-        "audit.shadows_per_call": (a.shadows_per_call, 0, big),
         "audit.calls_at_once": (a.calls_at_once, 1, big),
-        "audit.canaries": (a.canaries, 0, big),
-        "audit.flow_steps": (a.flow_steps, 0, big),
-        "audit.adaptive_steps": (a.adaptive_steps, 0, big),
-        "audit.adaptive_queries": (a.adaptive_queries, 0, big),
+        **{f"audit.{name}": (getattr(a, name), 0, big) for name in _COUNTS},
+        "audit.registered": (a.registered, 0, big),
+        "audit.traced": (a.traced, 0, big),
         "audit.adaptive_sigma": (a.adaptive_sigma, 1e-3, big),
         "audit.tangent_sigma": (a.tangent_sigma, 0, big),
-        "audit.registered": (a.registered, 0, big),
         "audit.fpr": (a.fpr, 1e-6, 0.5),
         "audit.confidence": (a.confidence, 0.5, 0.9999),
     }

@@ -19,7 +19,7 @@ def get_config(size: str = "full"):
         lower={"left_out": 0.1},
         publish=PUBLISHED_IMAGES | {"warp": 0.75, "elastic": 0.9},
         train={"steps": 800, "batch_size": 128},
-        audit={"shadows": 16, "steps": 500, "registered": 32},  # small images: many are cheap
+        audit={"shadows": 16, "steps": 500, "registered": 32, "traced": 16},
     )
     if size == "tiny":
         config.train.steps = 100
@@ -27,5 +27,5 @@ def get_config(size: str = "full"):
         config.audit.steps = 100
         config.audit.flow_steps = 50
         config.audit.adaptive_steps = 100
-        config.audit.registered = 8
+        config.audit.update({"registered": 8, "traced": 8})
     return config

@@ -66,6 +66,7 @@ from curvpub.audit.several import (
     lira_ensemble_target,
 )
 from curvpub.audit.signals import logit_confidence, modified_entropy
+from curvpub.audit.sources import SourceObserver, plain_mixtures
 from curvpub.audit.statistics import (
     clopper_pearson,
     compare_games,
@@ -124,6 +125,7 @@ __all__ = [
     "RegistrationObserver",
     "Runs",
     "ScoreResult",
+    "SourceObserver",
     "SurroundingsObserver",
     "TangentObserver",
     "World",
@@ -174,6 +176,7 @@ __all__ = [
     "neighbour_agreement",
     "null_check",
     "one_run_epsilon",
+    "plain_mixtures",
     "plant_canaries",
     "planted_pairs",
     "play",

@@ -61,6 +61,7 @@ _LOOKED_UP = {
     "flow_ratio": _plain,
     "tangent_score": _plain,
     "registered_score": _plain,
+    "source_score": _plain,
     "attribute": _plain,
 }
 _GENERATED = {
@@ -175,6 +176,13 @@ REGISTRY = (
         "registration",
         f"Nearest published images once deformations are undone, {_CALIBRATED}",
         "registered_score",
+        _plain,
+        mode="by_shadows",
+    ),
+    calibrated_attack(
+        "sources",
+        f"Number of published images that come from the record, by likelihood, {_CALIBRATED}",
+        "source_score",
         _plain,
         mode="by_shadows",
     ),

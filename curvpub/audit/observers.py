@@ -6,6 +6,7 @@ adding or removing one never changes what another sees.
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import flax.linen as nn
@@ -179,7 +180,7 @@ def standard_attacker(
     label_scale: float,
     flow_steps: int = 0,
     generator: Observer | None = None,
-    undoing: Observer | None = None,
+    undoing: Sequence[Observer] = (),
 ) -> Attacker:
     """The attacker of an audit: a classifier, and every look at the release that fits the data.
 
@@ -192,12 +193,13 @@ def standard_attacker(
       label_scale: length of the label's axis in distances.
       flow_steps: gradient steps of the flows for density ratios; 0 leaves them out.
       generator: what trains the attacker's own generator (`GeneratorObserver`), if anything does.
-      undoing: what looks for deformed copies (`RegistrationObserver`), if images are deformed.
+      undoing: what looks for deformed copies (`RegistrationObserver`) or the sources of images
+        (`SourceObserver`), if images are deformed or mixed.
     """
     more: list[Observer] = [SurroundingsObserver(schema=schema, label_scale=label_scale)]
     if flow_steps:
         more.append(FlowObserver(schema=schema, steps=flow_steps))
-    more.extend(observer for observer in (generator, undoing) if observer is not None)
+    more.extend([*([generator] if generator else []), *undoing])
     if schema.kind == "table":
         more.append(AttributeObserver(schema=schema))
     return Attacker(

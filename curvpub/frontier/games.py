@@ -11,6 +11,7 @@ import numpy as np
 
 from curvpub import data, workspace
 from curvpub.audit import Attacker, World, complementary_pairs, make_world
+from curvpub.audit.sources import Mixtures
 from curvpub.config import Config
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.settings import FrontierConfig
@@ -21,8 +22,8 @@ from curvpub.types import Dataset, Records
 
 _ATTACK = (
     "curvpub.audit.observers", "curvpub.audit.references", "curvpub.audit.adaptive",
-    "curvpub.audit.registration", "curvpub.audit.tangent", "curvpub.audit.world",
-    "curvpub.frontier.models",
+    "curvpub.audit.registration", "curvpub.audit.sources", "curvpub.audit.tangent",
+    "curvpub.audit.world", "curvpub.frontier.models",
 )  # fmt: skip
 _FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
 
@@ -65,12 +66,16 @@ class Game:
     def _opponents(self) -> dict[str, Opponent]:
         return {}
 
-    def opponent(self, config: Config) -> Opponent:
+    def opponent(self, config: Config, mixtures: Mixtures = "none") -> Opponent:
         """The attacker of a point: the same for all, but that the adaptive one knows its method.
 
         The attacker's own generator has the point's latent space and, where it is wider, its
         network, and the attacker's own likelihood; its curvature is at the point's scale, and its
-        deformations are the point's.
+        deformations are the point's. Where images are mixtures, the attacker knows that too.
+
+        Args:
+          config: the point's settings.
+          mixtures: of its kind; see `stages.audit.attacker_of`.
         """
         base, own = self.config.base, config.model
         model = dataclasses.replace(
@@ -85,10 +90,10 @@ class Game:
         for name in _FREE:
             settings.pop(name)
         method = [dataclasses.asdict(part) for part in (known.model, known.lower, known.publish)]
-        digest = fingerprint(settings, method, code_digest(*_ATTACK, skip=_FIGURES))
+        digest = fingerprint(settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES))
         if digest not in self._opponents:
             schema = self.dataset.schema
-            attacker = attacker_of(known, schema)
+            attacker = attacker_of(known, schema, mixtures)
             self._opponents[digest] = Opponent(attacker, self.dataset, digest)
         return self._opponents[digest]
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from curvpub.audit.sources import Mixtures
 from curvpub.bilevel import Bilevel
 from curvpub.config import Config
 from curvpub.publishers import LatentPublisher, PriorPublisher, make_publisher
@@ -77,11 +78,13 @@ class Kind:
       traced: strength is data, so that a sweep compiles once; else one is built for each strength,
         as a noise that is calibrated to an epsilon on the host needs.
       settings: what the builder was made with.
+      mixtures: what the attacker knows of its images; see `stages.audit.attacker_of`.
     """
 
     build: Callable[[Asked], Any]
     traced: bool = True
     settings: Any = None
+    mixtures: Mixtures = "none"
 
     @property
     def source(self) -> str:
@@ -90,7 +93,7 @@ class Kind:
         return repr((texts, self.settings))
 
 
-def on_features(cls: type[Any], **settings: Any) -> Kind:
+def on_features(cls: type[Any], *, mixtures: Mixtures = "none", **settings: Any) -> Kind:
     """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`."""
 
     def build(asked: Asked) -> Publishing:
@@ -103,7 +106,7 @@ def on_features(cls: type[Any], **settings: Any) -> Kind:
             modules=(type(publisher).__module__,),
         )
 
-    return Kind(build, settings=(cls.__qualname__, settings))
+    return Kind(build, settings=(cls.__qualname__, settings), mixtures=mixtures)
 
 
 def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:

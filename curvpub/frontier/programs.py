@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from curvpub.audit import World
 from curvpub.audit.game import may_wait, over_shadows
 from curvpub.frontier import models, registry
-from curvpub.frontier.games import Game
+from curvpub.frontier.games import Game, Opponent
 from curvpub.frontier.planning import Play
 from curvpub.runtime import devices
 from curvpub.stages.audit import shadows_per_call
@@ -58,9 +58,13 @@ class Programs:
         """Puts a tree with one row per shadow on the devices."""
         return jax.device_put(rows, devices.split_rows(self.mesh, self.group))
 
+    def _opponent(self, play: Play) -> Opponent:
+        kind = (registry.PUBLISHERS | registry.MODELS)[play.entry.kind]
+        return self.game.opponent(play.point.config, kind.mixtures)
+
     def world(self, play: Play) -> World:
         """What the attacker of a point knows, on every device."""
-        opponent = self.game.opponent(play.point.config)
+        opponent = self._opponent(play)
         make = lambda: devices.replicate(self.mesh, opponent.world)
         return self._once(("world", opponent.digest), make)
 
@@ -82,7 +86,7 @@ class Programs:
 
     def attack(self, play: Play) -> Program:
         """`attack(keys, releases, world) -> signals`."""
-        opponent = self.game.opponent(play.point.config)
+        opponent = self._opponent(play)
         keys, made = self._members[0], self._release(play).made
         sizes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(made))
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from curvpub import dp
+from curvpub.audit.sources import Mixtures
 from curvpub.frontier.kinds import (
     Asked,
     Kind,
@@ -67,12 +68,13 @@ def _method(asked: Asked) -> Publishing:
     return shared_generator(asked, release, type(method).__module__)
 
 
-def _deformed(make: Callable[[Schema], Any], *, swept: bool) -> Kind:
+def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures = "none") -> Kind:
     """Deformed releases of another publisher, by the settings of the method's deformations.
 
     Args:
       make: the other publisher.
       swept: it takes the strength; else that is not used.
+      mixtures: see `Kind`.
     """
 
     def build(asked: Asked) -> Publishing:
@@ -87,7 +89,7 @@ def _deformed(make: Callable[[Schema], Any], *, swept: bool) -> Kind:
         modules = (type(publisher).__module__, type(base).__module__)
         return Publishing(None, release, None, (), modules)
 
-    return Kind(build, settings=(inspect.getsource(make), swept))
+    return Kind(build, settings=(inspect.getsource(make), swept), mixtures=mixtures)
 
 
 def _budget(asked: Asked) -> dp.Budget:
@@ -137,10 +139,12 @@ PUBLISHERS: dict[str, Kind] = {
     "raw": Kind(_raw),
     "noise": on_features(NoisePublisher),
     "ksame": on_features(KSamePublisher),
-    "mixup": on_features(MixupPublisher),
-    "smote": on_features(SmotePublisher, neighbours=50),  # strengths are cut to it
+    "mixup": on_features(MixupPublisher, mixtures="plain"),
+    "smote": on_features(SmotePublisher, mixtures="plain", neighbours=50),  # the most of strengths
     "deformed": _deformed(lambda schema: RawPublisher(schema=schema), swept=False),
-    "deformed_mixup": _deformed(lambda schema: MixupPublisher(schema=schema), swept=True),
+    "deformed_mixup": _deformed(
+        lambda schema: MixupPublisher(schema=schema), swept=True, mixtures="deformed"
+    ),
     "latent_noise": with_generator(LatentNoisePublisher),
     "latent_ksame": with_generator(LatentKSamePublisher),
     "reconstruction": with_generator(ReconstructionPublisher),

@@ -27,6 +27,7 @@ SHORT_ATTACKS = {
     "flow_calibrated": "flow, calibrated",
     "tangent": "nearest, deformed",
     "registration": "nearest, registered",
+    "sources": "traced to sources",
     "attributes": "hidden columns",
     "pairs": "record and nearest",
     "generator": "own generator",

@@ -16,6 +16,7 @@ from curvpub.audit.adaptive import GeneratorObserver
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.references import with_references
 from curvpub.audit.registration import RegistrationObserver
+from curvpub.audit.sources import Mixtures, SourceObserver, plain_mixtures
 from curvpub.audit.tangent import TangentObserver
 from curvpub.audit.world import World, make_world
 from curvpub.config import Config
@@ -73,12 +74,14 @@ def make_attacker(run: Run) -> observers.Attacker:
     return attacker_of(run.config, run.dataset.schema)
 
 
-def attacker_of(config: Config, schema: Schema) -> observers.Attacker:
+def attacker_of(config: Config, schema: Schema, mixtures: Mixtures = "none") -> observers.Attacker:
     """The attacker that a configuration describes.
 
     Args:
       config: its sections audit, model, lower and publish count.
       schema: the data set's public description.
+      mixtures: what is known of images: none of them, plain ones or deformed ones are mixtures of
+        two records.
     """
     settings = config.audit
     attacker = observers.standard_attacker(
@@ -95,7 +98,7 @@ def attacker_of(config: Config, schema: Schema) -> observers.Attacker:
         label_scale=config.model.label_scale,
         flow_steps=settings.flow_steps,
         generator=_adaptive(config, schema) if settings.adaptive_steps else None,
-        undoing=_undoing(config, schema),
+        undoing=_undoing(config, schema, mixtures),
     )
     return with_references(
         attacker, settings.attackers, hidden=settings.hidden, channels=settings.channels
@@ -139,15 +142,23 @@ def _adaptive(config: Config, schema: Schema) -> GeneratorObserver:
     )
 
 
-def _undoing(config: Config, schema: Schema) -> TangentObserver | RegistrationObserver | None:
-    """The attacker that knows how published images are deformed, where they are."""
-    warp, elastic, sigma = config.publish.warp, config.publish.elastic, config.audit.tangent_sigma
-    if schema.kind != "image" or not sigma or not (warp or elastic):
-        return None
-    tangent = TangentObserver(schema=schema, warp=warp, elastic=elastic, sigma=sigma)
-    if not config.audit.registered:
-        return tangent
-    return RegistrationObserver(tangent=tangent, registered=config.audit.registered)
+def _undoing(config: Config, schema: Schema, mixtures: Mixtures) -> list[observers.Observer]:
+    """The attackers that know how published images are deformed or mixed, where they are."""
+    audit, warp, elastic = config.audit, config.publish.warp, config.publish.elastic
+    if schema.kind != "image" or not audit.tangent_sigma:
+        return []
+    if mixtures == "plain":
+        return [plain_mixtures(schema, traced=audit.traced)] if audit.traced else []
+    if not (warp or elastic):
+        return []
+    known = TangentObserver(schema=schema, warp=warp, elastic=elastic, sigma=audit.tangent_sigma)
+    found: list[observers.Observer] = [known]
+    if audit.registered:
+        found = [RegistrationObserver(tangent=known, registered=audit.registered)]
+    if audit.traced:
+        mixed = mixtures == "deformed"
+        found.append(SourceObserver(tangent=known, traced=audit.traced, mixtures=mixed))
+    return found
 
 
 def make_publishers(run: Run) -> dict[str, Publisher]:

@@ -57,6 +57,7 @@ ATTACKS = (
     Attack("nearest_relative", f"Nearest published record, {_LESS}", "log_distance", -1, True),
     Attack("registration", "Nearest published image once deformations are undone", _UNDONE),
     Attack("registration_relative", f"Nearest, deformations undone, {_LESS}", _UNDONE, 1, True),
+    Attack("sources", "Number of published images that come from the record", "source_score"),
     Attack("neighbours", "Label of the nearest published records", "agreement"),
     Attack("neighbours_relative", f"Label of the nearest, {_LESS}", "agreement", 1, True),
     Attack("density", "Density ratio (DOMIAS)", "density_ratio"),

@@ -4,20 +4,23 @@ import dataclasses
 import os
 import platform
 import time
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from absl import logging
 
 from curvpub.audit import attributes, roc, statistics
-from curvpub.audit.observers import standard_attacker
+from curvpub.audit.observers import Observer, standard_attacker
 from curvpub.audit.registration import RegistrationObserver
+from curvpub.audit.sources import Mixtures, SourceObserver, plain_mixtures
 from curvpub.audit.tangent import TangentObserver
 from curvpub.models import make_classifier
 from curvpub.standalone import aligning, anonymeter, attacking, shift, singling, words
 from curvpub.standalone.aligning import Inputs
 from curvpub.standalone.attacking import Observed
+
+MIXTURES = get_args(Mixtures)
 
 _STRICT_FPR = 0.001  # shown as well, where the non-members are enough for it
 
@@ -36,6 +39,7 @@ class Settings:
     hidden: tuple[int, ...] = (256,)
     label_scale: float = 10.0
     deformed: float = 0.6
+    mixtures: Mixtures = "none"
     anonymeter: bool = False
 
 
@@ -57,6 +61,8 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(f"--seed={settings.seed!r} must lie in [0, {2**31 - 1}]")
     if not 0 <= settings.deformed <= 4:
         raise ValueError(f"--deformed={settings.deformed!r} must lie in [0, 4]")
+    if settings.mixtures not in MIXTURES:
+        raise ValueError(f"--mixtures={settings.mixtures!r} must be one of {MIXTURES}")
     low = max(aligning.MIN_PRIVATE, aligning.MIN_NONMEMBERS)
     if settings.max_records < low:
         raise ValueError(f"--max_records={settings.max_records!r} must be at least {low}")
@@ -137,15 +143,18 @@ def _observe(inputs: Inputs, settings: Settings) -> Observed:
     return attacking.observe(jax.random.key(settings.seed), inputs, attacker)
 
 
-def _undoing(inputs: Inputs, settings: Settings) -> RegistrationObserver | None:
-    """Looks for copies of private images that were turned, shifted and bent to augment them."""
-    if inputs.schema.kind != "image" or not settings.deformed:
-        return None
-    return RegistrationObserver(
-        tangent=TangentObserver(
-            schema=inputs.schema, warp=0.8 * settings.deformed, elastic=settings.deformed
-        )
-    )
+def _undoing(inputs: Inputs, settings: Settings) -> list[Observer]:
+    """Looks for private images that were turned, shifted and bent, or mixed, to augment them."""
+    schema, amount = inputs.schema, settings.deformed
+    if schema.kind != "image":
+        return []
+    bent = TangentObserver(schema=schema, warp=0.8 * amount, elastic=amount)
+    if settings.mixtures == "plain":
+        found: list[Observer] = [plain_mixtures(schema)]
+    else:
+        mixed = settings.mixtures == "deformed"
+        found = [SourceObserver(tangent=bent, mixtures=mixed)] if amount else []
+    return [*found, RegistrationObserver(tangent=bent)] if amount else found
 
 
 def _attacks(

@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
         steps=options.steps,
         label_scale=options.label_scale,
         deformed=options.deformed,
+        mixtures=options.mixtures,
         anonymeter=options.anonymeter,
     )
     auditing.check_settings(settings)
@@ -137,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.deformed,
         help="images: look for copies turned, shifted and bent by so much; 0 = don't (default: "
         f"{defaults.deformed})",
+    )
+    add(
+        "--mixtures",
+        choices=auditing.MIXTURES,
+        default=defaults.mixtures,
+        help="images: look for mixtures of two private ones, plain or deformed (default: none)",
     )
     add(
         "--anonymeter",

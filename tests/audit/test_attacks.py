@@ -58,6 +58,7 @@ def planted_signals(seed, shadows=12, records=120):
         "agreement": np.round(5 / (1 + np.exp(-confidence / 2))) / 5,
         "density_ratio": noisy(),
         "registered_score": noisy(),
+        "source_score": noisy(),
         "tangent_score": noisy(),
         "attribute": noisy(),
         "flow_ratio": noisy(),

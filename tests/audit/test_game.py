@@ -51,6 +51,7 @@ def test_signals_have_their_shapes(raw_signals):
         "generator_code_distance",
         "generator_moved_distance",
         "registered_score",
+        "source_score",
         "tangent_score",
     ):
         assert raw_signals[name].shape == (16, 60)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from curvpub.standalone import words
@@ -82,7 +83,23 @@ def test_deformed_copies_are_found_once_deformations_are_undone(digit_files, tmp
     assert auc["registration_relative"] > auc["nearest_relative"]
     without = audit(digit_files, release, tmp_path / "without", "--deformed=0")["attacks"]
     names = [row["attack"] for row in without]
-    assert names == [n for n in ON_IMAGES if not n.startswith("registration")]
+    assert names == [n for n in ON_IMAGES if not n.startswith(("registration", "sources"))]
+    assert low["sources"] > 0.6
+
+
+def test_mixtures_are_traced_to_their_pairs(digit_files, tmp_path):
+    """A release of mixtures of two, which nothing else tells as well."""
+    private = np.load(digit_files / "private.npz")
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, len(private["x"]), 400) for _ in range(2))
+    share = rng.beta(16.0, 16.0, 400)
+    mix = lambda a: (share * a[first].T + (1.0 - share) * a[second].T).T
+    kinds = np.unique(private["y"]).size
+    mixed = tmp_path / "mixed.npz"
+    np.savez(mixed, x=mix(private["x"]), y=mix(np.eye(kinds, dtype=np.float32)[private["y"]]))
+    found = audit(digit_files, mixed, tmp_path / "told", "--mixtures=plain")["attacks"]
+    auc = {row["attack"]: row["auc"] for row in found}
+    assert auc["sources"] > auc["nearest"] + 0.1
 
 
 def test_files_are_private_and_complete(raw):
@@ -112,7 +129,7 @@ def test_same_seed_same_figures(digit_files, twin, tmp_path):
 def test_tables(people_files, tmp_path, capsys):
     release = people_files / "raw.csv"
     results = audit(people_files, release, tmp_path, "--target=rich", "--label_scale=2")
-    on_tables = [a.name for a in ATTACKS if a.signal != "registered_score"]
+    on_tables = [a.name for a in ATTACKS if a.signal not in ("registered_score", "source_score")]
     assert [row["attack"] for row in results["attacks"]] == on_tables
     assert results["strongest"]["auc_low"] > 0.95
     assert [row["column"] for row in results["attributes"]] == ["age", "job", "income", "city"]
