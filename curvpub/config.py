@@ -1,7 +1,6 @@
 """Typed settings: frozen dataclasses, made and checked once from a `ConfigDict`.
 
-The defaults below are the only place where a default lives; `experiments/*.py` hold values that
-differ from them. Nothing below `main.py` sees a `ConfigDict`.
+Defaults live here alone; `experiments/*.py` hold others. Only `main.py` sees a `ConfigDict`.
 """
 
 import dataclasses

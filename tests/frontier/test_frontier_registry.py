@@ -11,8 +11,9 @@ import pytest
 from curvpub import bilevel
 from curvpub.config import config_dict, from_config_dict
 from curvpub.frontier import fingerprint, registry, settings
+from curvpub.frontier.games import Game
 from curvpub.publishers import LatentNoisePublisher, MixupPublisher, make_publisher
-from curvpub.types import Records, Release, Schema
+from curvpub.types import Dataset, Records, Release, Schema
 
 SCHEMA = Schema(name="dots", kind="image", shape=(3, 3, 1), classes=("a", "b"))
 
@@ -274,3 +275,26 @@ def test_formal_merf_entries_share_a_generator_and_competitors_saw_everybody():
                 for p in points
             ]
             assert built[0].training == built[1].training
+
+
+def test_the_attacker_is_told_which_publishers_mix_two_records():
+    told = {name: kind.mixtures for name, kind in registry.PUBLISHERS.items()}
+    assert {n for n, t in told.items() if t == "plain"} == {"mixup", "smote"}
+    assert {n for n, t in told.items() if t == "deformed"} == {"deformed_mixup"}
+    base = config_dict(publish={"warp": 0.5, "elastic": 0.6}, audit={"adaptive_steps": 0})
+    raw = settings.frontier_dict(base, {"mixup": {"kind": "mixup", "strengths": (1.0,)}})
+    config = settings.from_frontier_dict(raw)
+    rng = np.random.default_rng(0)
+    some = Records(x=rng.uniform(size=(40, 3, 3, 1)).astype("f"), y=rng.integers(0, 2, 40, "i4"))
+    game = Game(
+        config=config, seed=0, dataset=Dataset(schema=SCHEMA, pool=some, test=some),
+        member=np.ones((2, 40), bool), folder=pathlib.Path("nowhere"), digest="d",
+    )  # fmt: skip
+    point = config.entries[0].points[0].config
+    found = {m: game.opponent(point, m) for m in ("none", "plain", "deformed")}
+    assert len({o.digest for o in found.values()}) == 3
+    pairs = {m: {o.name: o for o in found[m].attacker.observers}["sources"] for m in found}
+    assert {m: o.mixtures for m, o in pairs.items()} == {
+        "none": False, "plain": True, "deformed": True
+    }  # fmt: skip
+    assert (pairs["plain"].tangent.warp, pairs["deformed"].tangent.warp) == (0.0, 0.5)
