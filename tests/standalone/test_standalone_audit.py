@@ -70,7 +70,7 @@ def test_release_of_other_people_leaks_nothing(twin):
     assert results["copies"][0]["count"] == 0
     assert results["utility"][0]["accuracy"] > 0.8
     assert all(check["ok"] for check in results["checks"])
-    assert len(results["checks"]) == 1 + 6
+    assert len(results["checks"]) == 1 + 7
 
 
 def test_deformed_copies_are_found_once_deformations_are_undone(digit_files, tmp_path):
