@@ -10,6 +10,7 @@ import pytest
 from curvpub.audit import (
     GeneratorObserver,
     RegistrationObserver,
+    SourceObserver,
     TangentObserver,
     complementary_pairs,
     make_world,
@@ -49,6 +50,7 @@ def make_generator_observer(**options):
 
 def make_attacker(**options):
     """Every observer and one further model, with small models."""
+    bent = TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.0)
     options = {
         "steps": 60,
         "batch_size": 16,
@@ -56,9 +58,7 @@ def make_attacker(**options):
         "label_scale": 1.0,
         "flow_steps": 20,
         "generator": make_generator_observer(warp=0.3, queries=2),
-        "undoing": RegistrationObserver(
-            tangent=TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.0)
-        ),
+        "undoing": (RegistrationObserver(tangent=bent), SourceObserver(tangent=bent)),
     } | options
     attacker = standard_attacker(SCHEMA, Mlp((16,), 3), **options)
     return with_references(attacker, ("augmented",), hidden=(16,), channels=2)
