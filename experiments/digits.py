@@ -2,7 +2,7 @@
 
     python -m curvpub.main --config=experiments/digits.py
 
-Two CPU cores: under 5 minutes. The argument `tiny` (`digits.py:tiny`) is for a quick look.
+Two CPU cores: about five minutes. The argument `tiny` (`digits.py:tiny`) is for a quick look.
 """
 
 from curvpub.config import PUBLISHED_IMAGES, config_dict
