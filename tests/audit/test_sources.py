@@ -12,7 +12,7 @@ from curvpub import deform
 from curvpub.audit.nearest import nearest_release_distance
 from curvpub.audit.observers import Attacker
 from curvpub.audit.registration import RegistrationObserver
-from curvpub.audit.sources import SourceObserver, plain_mixtures
+from curvpub.audit.sources import SourceObserver, inverse_factor, plain_mixtures
 from curvpub.audit.tangent import TangentObserver
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
@@ -121,6 +121,16 @@ def test_pairs_are_those_of_an_exhaustive_search(second):
         shares = np.asarray(found.share)
         close = np.minimum(abs(shares - mirrored), abs(1.0 - shares - mirrored))
         np.testing.assert_allclose(close, 0.0, atol=2e-3)
+
+
+def test_the_inverse_factor_is_that_of_cholesky():
+    with jax.enable_x64(True):
+        half = np.random.default_rng(0).normal(size=(39, 60))
+        matrix = half @ half.T + 0.01 * np.eye(39)
+        expected = np.linalg.inv(np.linalg.cholesky(matrix))
+        np.testing.assert_allclose(inverse_factor(jnp.asarray(matrix)), expected, atol=1e-10)
+    found = inverse_factor(jnp.asarray(matrix, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # a condition number of some hundreds
 
 
 def test_mixtures_give_away_both_their_sources():
