@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from curvpub import deform, features
 from curvpub.audit.registration import Law, register
-from curvpub.audit.tangent import TangentObserver, shrink
+from curvpub.audit.tangent import TangentObserver, shrink, whitening
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release, Schema
@@ -110,10 +110,7 @@ class SourceObserver:
         return map_blocks(lambda f: shrink(f, shape, scale).reshape(-1), x, block_size=_BLOCK)
 
     def _whitening(self, near: Array) -> Array:
-        along = self.tangent.tangents(near)
-        inner = jnp.matmul(along, along.T, precision=jax.lax.Precision.HIGHEST)
-        unit = jnp.eye(along.shape[0], dtype=along.dtype)
-        return inverse_factor(inner + self._sigma**2 * unit)
+        return whitening(self.tangent.tangents(near), sigma=self._sigma)
 
     @property
     def _sigma(self) -> float:
@@ -197,24 +194,6 @@ def plain_mixtures(schema: Schema, *, traced: int = 8) -> SourceObserver:
     """
     sharp = TangentObserver(schema=schema, warp=0.0, elastic=0.0, sigma=_ROUNDING)
     return SourceObserver(tangent=sharp, traced=traced, steps=0, mixtures=True)
-
-
-def inverse_factor(matrix: Array) -> Array:
-    """`L^-1` of `L L^T` = a symmetric positive definite matrix `[k, k]`, by Gauss's elimination.
-
-    A program that calls LAPACK may not run beside another (`audit.game.may_wait`), and this one is
-    in that of every shadow; so there is no Cholesky here. No pivots: the matrix is definite.
-    """
-    rows = jnp.arange(matrix.shape[0])
-
-    def eliminate(state: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], None]:
-        left, done = state
-        share = jnp.where(rows > row, left[:, row] / left[row, row], 0.0)[:, None]
-        return (left - share * left[row][None], done - share * done[row][None]), None
-
-    start = (matrix, jnp.eye(matrix.shape[0], dtype=matrix.dtype))
-    (upper, done), _ = jax.lax.scan(eliminate, start, rows)
-    return done / jnp.sqrt(jnp.diagonal(upper))[:, None]
 
 
 def _inner(gaps: Array, across: Array) -> Array:

@@ -12,8 +12,8 @@ from curvpub import deform
 from curvpub.audit.nearest import nearest_release_distance
 from curvpub.audit.observers import Attacker
 from curvpub.audit.registration import RegistrationObserver
-from curvpub.audit.sources import SourceObserver, inverse_factor, plain_mixtures
-from curvpub.audit.tangent import TangentObserver
+from curvpub.audit.sources import SourceObserver, plain_mixtures
+from curvpub.audit.tangent import TangentObserver, inverse_factor
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
 from curvpub.stages.audit import attacker_of
