@@ -198,7 +198,7 @@ def plain_mixtures(schema: Schema, *, traced: int = 8) -> SourceObserver:
 
 
 def _unexplained(gaps: Array, across: Array) -> Array:
-    """What tangents leave of gaps `[..., d]`: its inner product with a gap g is `g^T g - |V g|^2`."""
+    """What tangents leave of gaps `[..., d]`; with a gap g, its product is `|g|^2 - |V g|^2`."""
     high = jax.lax.Precision.HIGHEST
     return gaps - jnp.matmul(jnp.matmul(gaps, across.T, precision=high), across, precision=high)
 

@@ -12,7 +12,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/frontier-<name> else.")
 _ONLY = flags.DEFINE_string(
-    "only", "", "Play only entries with this text in their name, or one of several with commas."
+    "only",
+    "",
+    "Play, and judge the quality of, only entries with one of these in their name: regular "
+    "expressions, separated by commas (^method$ for one entry alone). Results have all that are "
+    "complete.",
 )
 _PLAN = flags.DEFINE_bool("plan", False, "Check everything and say what there is to do.")
 

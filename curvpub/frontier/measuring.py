@@ -42,7 +42,9 @@ def point_line(
     }  # fmt: skip
 
 
-def quality_of(game: Game, play: Play, player: Player, judge: Judge) -> dict[str, Any] | None:
+def quality_of(
+    game: Game, play: Play, player: Player, judge: Judge, *, asked: bool = True
+) -> dict[str, Any] | None:
     """How good a point's first releases are, from the cache where they were measured; None of none.
 
     Args:
@@ -50,12 +52,15 @@ def quality_of(game: Game, play: Play, player: Player, judge: Judge) -> dict[str
       play: the point.
       player: makes releases again.
       judge: measures them.
+      asked: what was not measured before is; else there is none of a point that lacks some.
     """
     if not isinstance(play.built, Publishing):
         return None
     found = []
     for shadow in range(game.config.shared.quality_shadows):
         known = judge.known(play.folder, shadow)
+        if known is None and not asked:
+            return None
         if known is None:
             known = judge.measure(play.folder, shadow, player.release(play, shadow))
         found.append(known)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,8 +37,8 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
       config: checked settings.
       workdir: folder of the run: `private/` (the cache, mode 0700), `results.jsonl`, `table.md`,
         `figures/`.
-      only: play only entries with one of these texts, separated by commas, in their name; results
-        have all that are complete.
+      only: play only entries with one of these regular expressions, separated by commas, in their
+        name, and measure the quality of these only; results have all that are complete.
 
     Returns:
       The result file.
@@ -68,12 +69,16 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
 
 
 def _chosen(only: str, names: list[str]) -> list[str]:
-    """The entries that are asked for; every text must be in one."""
+    """The entries that are asked for; every expression must be found in one."""
     parts = [part.strip() for part in only.split(",")]
     for part in parts:
-        if not any(part in name for name in names):
+        try:
+            found = [name for name in names if re.search(part, name)]
+        except re.error as error:
+            raise ValueError(f"only={only!r}: {part!r} is no expression: {error}") from None
+        if not found:
             raise ValueError(f"only={only!r}: {part!r} is in no entry: {', '.join(names)}")
-    return [name for name in names if any(part in name for part in parts)]
+    return [name for name in names if any(re.search(part, name) for part in parts)]
 
 
 def _run_row(config: FrontierConfig) -> dict[str, Any]:
@@ -120,7 +125,8 @@ def _run_game(
     keep([*rows, *compared])
     with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:
         for row, play in zip(rows, done, strict=True):
-            row["quality"] = measuring.quality_of(game, play, player, judge)
+            asked = play.entry.name in chosen
+            row["quality"] = measuring.quality_of(game, play, player, judge, asked=asked)
             keep([*rows, *compared])
             bar.update()
     if not game.config.shared.quality_shadows:

@@ -32,8 +32,7 @@ def get_config(size: str = "full", name: str = "mnist"):
         config.utility_models = ("linear", "mlp", "conv")
     if size == "small":
         # Without the attacks that take long and were not the strongest on digits.
-        # Tracing to pairs would try 500 x 500 of them for each of 8,000 images.
-        few = {"attackers": (), "flow_steps": 0, "registered": 4, "traced": 0}
+        few = {"attackers": (), "flow_steps": 0, "registered": 4}
         config.base.audit.update(few)
         # A release took minutes: boosting, and the Vendi score of 5,000 records.
         config.update(

@@ -1,6 +1,7 @@
 """A frontier end to end on a part of the digits: results, restarts, stale caches, refusals."""
 
 import json
+import shutil
 import stat
 import types
 
@@ -182,6 +183,23 @@ def test_figures_of_an_earlier_run_do_not_stay(finished, tmp_path):
     rows = [r | {"quality": None} if "quality" in r else r for r in finished[1]]
     running._show([r for r in rows if r["record"] != "reference"], tmp_path)
     assert sorted(p.stem for p in (tmp_path / "figures").glob("*.png")) == ["deciles", "utility"]
+
+
+def test_quality_of_a_part_leaves_others_unmeasured(finished, tmp_path):
+    """Two releases of one entry are judged; of others one was before, which is too few."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    config = settings.from_frontier_dict(make_settings(quality_shadows=2))
+    rows = results.read(running.run_frontier(config, folder, only="noise"))
+    found = {(p["entry"], p["strength"]): p["quality"] for p in results.points(rows)}
+    assert found["noise", 0.2]["releases"] == found["noise", 1.5]["releases"] == 2
+    assert found["raw", 0.0] is None
+    assert found["shrunk", 0.1] is None
+    again = results.read(running.run_frontier(config, folder, only="shrunk, noise"))
+    found = {(p["entry"], p["strength"]): p["quality"] for p in results.points(again)}
+    assert found["shrunk", 0.1]["releases"] == found["noise", 0.2]["releases"] == 2
+    gaps = [r for r in again if r["record"] == "equal_exposure"]
+    assert gaps
+    assert {r["anchor"] for r in gaps} <= {"noise", "shrunk"}
 
 
 def test_every_point_has_its_line(finished):
@@ -440,9 +458,12 @@ def test_a_result_file_that_is_not_ours_is_refused(tmp_path):
             results.read(path)
 
 
-def test_only_takes_several_texts_and_names_the_one_that_is_nowhere():
+def test_only_takes_several_expressions_and_names_the_one_that_is_nowhere():
     names = ["raw", "prior", "prior_few", "method"]
     assert running._chosen("", names) == names
     assert running._chosen("prior, raw", names) == ["raw", "prior", "prior_few"]
+    assert running._chosen("^prior$, method", names) == ["prior", "method"]
+    with pytest.raises(ValueError, match=r"only='\[': '\[' is no expression"):
+        running._chosen("[", names)
     with pytest.raises(ValueError, match="only='prior,smote': 'smote' is in no entry: raw, prior"):
         running._chosen("prior,smote", names)
