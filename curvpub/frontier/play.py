@@ -72,7 +72,7 @@ class Player:
     def release(self, play: Play, shadow: int) -> Release:
         """The release of one shadow, on the host; the same whenever it is asked for."""
         assert isinstance(play.built, registry.Publishing)
-        self._train(play, lambda: None)
+        self._train(play, lambda: None, only=shadow)
         return jax.tree.map(lambda a: np.asarray(a[0]), self._release(play, [shadow]))
 
     def published(self, play: Play) -> int:
@@ -96,11 +96,14 @@ class Player:
         # A last call repeats a shadow rather than compile for another size.
         return group + [group[-1]] * (self._programs.group - len(group))
 
-    def _train(self, play: Play, advance: Advance) -> None:
+    def _train(self, play: Play, advance: Advance, *, only: int | None = None) -> None:
+        """Trains the generators that are missing, or of these the one of a shadow and its group."""
         if play.training is None:
             return
         files.private_folder(play.training)
         for group in self._groups(play.training):
+            if only is not None and only not in group:
+                continue
             run, args, began = self._programs.train(play), self._rows("train", group), _now()
             states = jax.block_until_ready(run(*args))
             seconds = (_now() - began) / len(group)

@@ -25,6 +25,7 @@ from curvpub.frontier import (
     summaries,
     tables,
 )
+from curvpub.frontier.play import Player
 from curvpub.models import make_classifier
 from curvpub.types import Release
 
@@ -316,6 +317,23 @@ def test_generators_are_shared_by_what_publishes_from_them(tmp_path):
     assert folder["other", 0.1] == folder["method", 0.3]  # 0.1 is the base's
     assert folder["other", 0.3] != folder["other", 0.1]
     assert len({p.folder for p in plays}) == 5
+
+
+def test_a_release_trains_the_generators_of_its_call_alone(tmp_path):
+    """Quality is measured on a few shadows, and has no need of the others' generators."""
+    small = {"model__hidden": (8,), "model__disc_hidden": (8,), "model__latent_dim": 2}
+    entries = {"prior": {"kind": "prior", "strengths": (1.0,)}}
+    small |= {"train__steps": 20, "audit__shadows_per_call": 2}
+    asked = make_settings(entries, base=small)
+    asked.base.devices = 1
+    game = games.open_game(settings.from_frontier_dict(asked), 0, tmp_path)
+    with jax.numpy_dtype_promotion("standard"):  # Adam's `decay**count`: a float by an int
+        (play,) = running.plan(game)
+        player = Player(game)
+        release = player.release(play, 3)
+        assert store.missing_shadows(play.training, game.shadows) == [0, 1, 4, 5, 6, 7]
+        again = player.release(play, 3)
+    np.testing.assert_array_equal(release.x, again.x)
 
 
 def test_table_goes_between_the_markers(finished):
