@@ -32,8 +32,7 @@ def get_config(size: str = "full", name: str = "mnist"):
         config.utility_models = ("linear", "mlp", "conv")
     if size == "small":
         # Without the attacks that take long and were not the strongest on digits.
-        few = {"attackers": (), "flow_steps": 0, "registered": 4}
-        config.base.audit.update(few)
+        config.base.audit.update({"attackers": (), "flow_steps": 0, "registered": 4})
         # A release took minutes: boosting, and the Vendi score of 5,000 records.
         config.update(
             {"quality_shadows": 4, "quality_records": 2000, "utility_models": ("linear",)}
