@@ -2,7 +2,7 @@
 
 Activations are smooth (silu), since curvature differentiates the decoder twice. Normalisation is
 stateless. Convolutions run on patches of four by four pixels: an image of `H x W` becomes a grid of
-`H/4 x W/4`, which is fast on CPU, GPU and TPU alike.
+`H/4 x W/4`, and each convolution one product of matrices, which is fast on CPU, GPU and TPU alike.
 """
 
 import flax.linen as nn
@@ -42,6 +42,35 @@ class Mlp(nn.Module):
         return nn.Dense(self.out)(x)
 
 
+class Conv(nn.Module):
+    """A 3 x 3 convolution with zeros around the image, as one product of matrices.
+
+    Parameters, their names and initial values are those of `flax.linen.Conv`. Its operation is slow
+    where shadows train: XLA's for CPUs runs on one thread inside a scan, and that of GPUs splits
+    into groups where weights are vmapped. `benchmarks/convolution.py` measures both.
+    """
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[H, W, C]` to `[ceil(H / stride), ceil(W / stride), features]`."""
+        h, w, c = x.shape
+        shape, dtype = (3, 3, c, self.features), jnp.float32
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:], dtype)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        rows, columns = -(-h // self.stride), -(-w // self.stride)
+        missing = [(n - 1) * self.stride + 3 - size for n, size in ((rows, h), (columns, w))]
+        # Padding as "SAME" has it: the odd row of zeros comes last.
+        x = jnp.pad(x, [*((m // 2, m - m // 2) for m in missing), (0, 0)])
+        cut = lambda at, count: slice(at, at + self.stride * (count - 1) + 1, self.stride)
+        shifted = [x[cut(i, rows), cut(j, columns)] for i in range(3) for j in range(3)]
+        patches = jnp.concatenate(shifted, axis=-1)
+        return patches @ kernel.reshape(-1, self.features) + bias[None, None]
+
+
 class ConvTrunk(nn.Module):
     """Image `[H, W, C]` to a vector `[width]`."""
 
@@ -52,10 +81,10 @@ class ConvTrunk(nn.Module):
     def __call__(self, image: Array) -> Array:
         """Patches, three convolutions (the second halves the grid), one dense layer."""
         x = image_to_patches(image)
-        x = nn.silu(nn.Conv(self.channels, (3, 3))(x))
-        x = nn.silu(nn.Conv(2 * self.channels, (3, 3), strides=(2, 2))(x))
+        x = nn.silu(Conv(self.channels)(x))
+        x = nn.silu(Conv(2 * self.channels, stride=2)(x))
         x = nn.silu(_group_norm(2 * self.channels)(x))
-        x = nn.silu(nn.Conv(2 * self.channels, (3, 3))(x))
+        x = nn.silu(Conv(2 * self.channels)(x))
         return nn.silu(nn.Dense(self.width)(x.reshape(-1)))
 
 
@@ -76,9 +105,9 @@ class ConvHead(nn.Module):
         labels = nn.Dense(self.num_classes)(hidden)
         x = nn.Dense(rows * columns * self.channels)(hidden)
         x = nn.silu(x.reshape(rows, columns, self.channels))
-        x = nn.silu(nn.Conv(2 * self.channels, (3, 3))(x))
+        x = nn.silu(Conv(2 * self.channels)(x))
         x = nn.silu(_group_norm(2 * self.channels)(x))
-        x = nn.Conv(PATCH * PATCH * c, (3, 3))(x)
+        x = Conv(PATCH * PATCH * c)(x)
         return jnp.concatenate([patches_to_image(x).reshape(-1), labels])
 
 

@@ -1,0 +1,107 @@
+"""Training a convolutional classifier with our convolution beside flax's, side by side.
+
+    python -m benchmarks.convolution [--machine 2cpu]     # writes benchmarks/results/...json
+    python -m benchmarks.convolution --table benchmarks/results/convolution-2cpu.json
+
+The same network and the same steps, in one scan, as shadows train; once for one shadow, and once
+with the weights of several vmapped. The figure is the median of the ratios of neighbouring runs.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from benchmarks.geometry import Method, compare, described
+from curvpub.audit.classifier import train_classifier
+from curvpub.models import networks
+
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+RECORDS, BATCH = 2_000, 128
+
+
+class Conv(nn.Module):
+    """Flax's convolution under the name, and with the settings, of ours."""
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[H, W, C]` to `[ceil(H / stride), ceil(W / stride), features]`."""
+        return nn.Conv(self.features, (3, 3), strides=(self.stride,) * 2)(x)
+
+
+@contextlib.contextmanager
+def flax_convolutions() -> Iterator[None]:
+    """Networks have flax's convolution while this lasts."""
+    with mock.patch.object(networks, "Conv", Conv):
+        yield
+
+
+def training(shape: tuple[int, int, int], shadows: int, steps: int) -> Method:
+    """Trains the classifier of an audit in one compiled call."""
+    net = networks.Classifier((256,), 10, shape, 32)
+    size = shape[0] * shape[1] * shape[2]
+    x = jax.random.normal(jax.random.key(0), (RECORDS, size))
+    y = jax.nn.one_hot(jnp.arange(RECORDS) % 10, 10)
+
+    def one(key: jax.Array) -> Any:
+        return train_classifier(
+            key, net.init, net.apply, x, y, steps=steps, batch_size=BATCH, learning_rate=1e-3
+        )
+
+    keys = jax.random.split(jax.random.key(1), shadows)
+    fun = (lambda k: one(k[0])) if shadows == 1 else jax.vmap(one)
+    run = jax.jit(fun).lower(keys).compile()
+    return Method(lambda: jax.block_until_ready(run(keys)), None)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The comparisons as Markdown."""
+    head = "| images | shadows in a call | ours, ms a step and shadow | flax's | flax's / ours |"
+    lines = [head, "|---|---|---|---|---|"]
+    for r in result["rows"]:
+        each = r["steps"] * r["shadows"]
+        ours, theirs = r["ours_ms"] / each, r["other_ms"] / each
+        lines.append(
+            f"| {r['images']} | {r['shadows']} | {ours:.2f} | {theirs:.2f} | {r['ratio']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the comparisons, or prints the table of a result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--shadows", default="1,4", help="shadows in a call")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a training")
+    parser.add_argument("--out", type=pathlib.Path, help="result file")
+    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
+    options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())))
+        return
+    result = described(options.machine)
+    name = f"convolution-{options.machine}.json"
+    out = options.out or pathlib.Path(__file__).parent / "results" / name
+    for images, shape in SHAPES.items():
+        for shadows in map(int, options.shadows.split(",")):
+            ours = training(shape, shadows, options.steps)
+            with flax_convolutions():
+                other = training(shape, shadows, options.steps)
+            row = {"images": images, "shadows": shadows, "steps": options.steps}
+            result["rows"].append(row | compare(ours, other, 3))
+            print(json.dumps(result["rows"][-1]), flush=True)
+            out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
