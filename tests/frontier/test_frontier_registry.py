@@ -197,7 +197,7 @@ def test_every_experiment_is_well_formed():
 
     folder = pathlib.Path(__file__).parents[2] / "experiments" / "frontier"
     names = sorted(p.stem for p in folder.glob("*.py"))
-    assert names == ["adult", "digits", "fashion_mnist", "mnist"]
+    assert names == ["adult", "cifar", "digits", "fashion_mnist", "mnist"]
     formal = ("digits", "fashion_mnist", "mnist")
     for name, size in [
         *((n, ()) for n in names),
