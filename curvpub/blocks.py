@@ -15,9 +15,9 @@ def map_blocks(fun: Callable[[Any], Any], rows: Any, *, block_size: int) -> Any:
     """Applies `fun` to each row, vmapped within blocks and scanned over them.
 
     On a GPU or TPU blocks are eight times as large: small ones would spend their time on starting
-    kernels. The last block is padded with copies of the first row. (`jax.lax.map` runs the remainder as a
-    second loop beside the first; on a CPU with few cores, two loops that both call LAPACK can wait
-    for each other's threads for ever.)
+    kernels. The last block is padded with copies of the first row. (`jax.lax.map` runs the
+    remainder as a second loop beside the first; on a CPU with few cores, two loops that both call
+    LAPACK can wait for each other's threads for ever.)
 
     Args:
       fun: a function of one row of the tree.

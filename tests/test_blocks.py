@@ -32,3 +32,14 @@ def test_holds_one_block_at_a_time():
     text = str(jax.make_jaxpr(lambda r: map_blocks(fun, r, block_size=8))(jnp.ones((64, 3))))
     assert "[8,1000,3]" in text.replace("f64", "")
     assert "[64,1000,3]" not in text.replace("f64", "")
+
+
+def test_accelerators_take_larger_blocks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    fun = lambda r: jnp.sum(jnp.outer(jnp.ones(1000), r))
+    traced = lambda: str(jax.make_jaxpr(lambda r: map_blocks(fun, r, block_size=2))(rows))
+    rows = jnp.arange(99.0).reshape(33, 3)
+    assert "[16,1000,3]" in traced().replace("f64", "")
+    np.testing.assert_allclose(map_blocks(fun, rows, block_size=2), 1000 * rows.sum(axis=1))
+    monkeypatch.undo()
+    assert "[2,1000,3]" in traced().replace("f64", "")

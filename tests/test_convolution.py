@@ -26,7 +26,8 @@ def test_is_flax_convolution(shape, stride, dtype):
         params = theirs.init(jax.random.key(2), jnp.float32(x))
         params = jax.tree.map(lambda p: p.astype(dtype) + 0.1, params)  # a bias that is not zero
         want, got = theirs.apply(params, x), ours.apply(params, x)
-        assert got.shape == want.shape and got.dtype == want.dtype == dtype
+        assert got.shape == want.shape
+        assert got.dtype == want.dtype == dtype
         np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype])
 
 
@@ -75,4 +76,5 @@ def test_compiles_to_products_of_matrices():
     params = trunk.init(jax.random.key(0), image)
     loss = lambda p: jnp.sum(trunk.apply(p, image))
     text = jax.jit(jax.grad(loss)).lower(params).as_text()
-    assert "dot_general" in text and "convolution" not in text
+    assert "dot_general" in text
+    assert "convolution" not in text
