@@ -53,9 +53,12 @@ def training(shape: tuple[int, int, int], shadows: int, steps: int) -> Method:
     x = jax.random.normal(jax.random.key(0), (RECORDS, size))
     y = jax.nn.one_hot(jnp.arange(RECORDS) % 10, 10)
 
+    def apply(params: Any, x: jax.Array) -> Any:
+        return net.apply(params, x)
+
     def one(key: jax.Array) -> Any:
         return train_classifier(
-            key, net.init, net.apply, x, y, steps=steps, batch_size=BATCH, learning_rate=1e-3
+            key, net.init, apply, x, y, steps=steps, batch_size=BATCH, learning_rate=1e-3
         )
 
     keys = jax.random.split(jax.random.key(1), shadows)

@@ -7,6 +7,7 @@ stateless. Convolutions run on patches of four by four pixels: an image of `H x 
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen import dtypes
 
 from curvpub.types import Array
 
@@ -60,7 +61,7 @@ class Conv(nn.Module):
         shape, dtype = (3, 3, c, self.features), jnp.float32
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:], dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        x, kernel, bias = dtypes.promote_dtype(x, kernel, bias)
         rows, columns = -(-h // self.stride), -(-w // self.stride)
         missing = [(n - 1) * self.stride + 3 - size for n, size in ((rows, h), (columns, w))]
         # Padding as "SAME" has it: the odd row of zeros comes last.
