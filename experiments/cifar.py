@@ -4,8 +4,9 @@
     python -m curvpub.main --config=experiments/cifar.py:small   # two CPU cores
 
 The full run publishes 25,000 records with convolutional networks. `small` draws a pool of 4,000
-records (2,000 are published) and uses multilayer perceptrons: inside a scan, as shadows are
-trained, convolutions are far too slow on a CPU. Needs the prepared data set in `TFDS_DATA_DIR`.
+records (2,000 are published) and uses multilayer perceptrons: with `--config.audit.classifier=conv`
+models of records are more accurate, and take longer to train. Needs the prepared data set in
+`TFDS_DATA_DIR`.
 """
 
 from curvpub.config import PUBLISHED_IMAGES, config_dict
