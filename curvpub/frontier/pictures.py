@@ -163,9 +163,16 @@ def _styles(points: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return found
 
 
+_LINE, _COLUMN = 0.21, 1.9  # of a legend, in inches
+
+
 def _legend(figure: Any, axes: Any) -> None:
+    """Beside the panels, in as many columns as its lines need; the figure grows by all but one."""
     handles, labels = axes.get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    columns = -(-len(labels) // int(height / _LINE))
+    figure.set_size_inches(width + (columns - 1) * _COLUMN, height)
     figure.legend(
         handles, [plain(label, limit=28) for label in labels], loc="outside right center",
-        frameon=False, fontsize=9,
+        frameon=False, fontsize=9, ncols=columns,
     )  # fmt: skip
