@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
     parser.add_argument("--shadows", default="1,4", help="shadows in a call")
-    parser.add_argument("--steps", type=int, default=10, help="steps of a training")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a training")
     parser.add_argument("--out", type=pathlib.Path, help="result file")
     parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
     options = parser.parse_args()

@@ -63,7 +63,8 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:], dtype)
         x, kernel, bias = dtypes.promote_dtype(x, kernel, bias)
         rows, columns = -(-h // self.stride), -(-w // self.stride)
-        missing = [(n - 1) * self.stride + 3 - size for n, size in ((rows, h), (columns, w))]
+        needed = [(n - 1) * self.stride + 3 for n in (rows, columns)]
+        missing = [max(n - size, 0) for n, size in zip(needed, (h, w), strict=True)]
         # Padding as "SAME" has it: the odd row of zeros comes last.
         x = jnp.pad(x, [*((m // 2, m - m // 2) for m in missing), (0, 0)])
         cut = lambda at, count: slice(at, at + self.stride * (count - 1) + 1, self.stride)
