@@ -50,7 +50,8 @@ HEAD = (
     "table has no quality of an entry, it was not measured. "
     "`digits-second` is another pool of the digits, main entries at the strengths that its result "
     'file has (`digits.py --config.name=digits-second --config.seeds="(1,)"`, with '
-    "`--config.entries.<name>.strengths` and `--only`), played at commit f06fc9f.\n\n"
+    "`--config.entries.<name>.strengths` and `--only`), played at commit f06fc9f. "
+    "On CIFAR-10 all but the method was played on one H100 (`docs/method-log.md`).\n\n"
     "Not in the tables unless asked for:\n\n"
     "- **Fine-tuning value.** `--config.fine_tune_records=100`: the accuracy of a network "
     "trained on a release and then on so many real records, and of the same network trained on "
