@@ -51,7 +51,8 @@ HEAD = (
     "`digits-second` is another pool of the digits, main entries at the strengths that its result "
     'file has (`digits.py --config.name=digits-second --config.seeds="(1,)"`, with '
     "`--config.entries.<name>.strengths` and `--only`), played at commit f06fc9f. "
-    "On CIFAR-10 all but the method was played on one H100 (`docs/method-log.md`).\n\n"
+    "`digits-formal` has the VAE and the VAE-GAN by DP-SGD, and the method in formal mode on the "
+    "former. On CIFAR-10 all but the method was played on one H100 (`docs/method-log.md`).\n\n"
     "Not in the tables unless asked for:\n\n"
     "- **Fine-tuning value.** `--config.fine_tune_records=100`: the accuracy of a network "
     "trained on a release and then on so many real records, and of the same network trained on "
