@@ -68,7 +68,7 @@ def test_initial_values_are_those_of_flax():
 
 
 def test_compiles_to_products_of_matrices():
-    """XLA's convolution is what is slow in scans and, with vmapped weights, on GPUs."""
+    """XLA's convolution is what is slow in scans on a CPU."""
     trunk = networks.ConvTrunk(8, 16)
     image = jnp.zeros((16, 16, 1), jnp.float32)
     params = trunk.init(jax.random.key(0), image)

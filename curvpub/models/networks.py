@@ -46,9 +46,9 @@ class Mlp(nn.Module):
 class Conv(nn.Module):
     """A 3 x 3 convolution with zeros around the image, as one product of matrices.
 
-    Parameters, their names and initial values are those of `flax.linen.Conv`. Its operation is slow
-    where shadows train: XLA's for CPUs runs on one thread inside a scan, and that of GPUs splits
-    into groups where weights are vmapped. `benchmarks/convolution.py` measures both.
+    Parameters, their names and initial values are those of `flax.linen.Conv`, whose operation XLA
+    compiles to something many times slower on a CPU inside a scan, where shadows train
+    (`benchmarks/convolution.py`).
     """
 
     features: int

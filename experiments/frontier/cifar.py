@@ -30,19 +30,18 @@ def get_config(size: str = "full"):
     base = runpy.run_path(str(HERE.parent / "cifar.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     base.lower.left_out = 0.0  # competitors publish from generators that saw all records
-    # Without the attacks that take long and were not the strongest on digits.
-    base.audit.update({"attackers": (), "flow_steps": 0, "registered": 4})
+    digits = runpy.run_path(str(HERE / "digits.py"))
+    base.audit.update(digits["FEWER_ATTACKS"])
     base.data.pool_size = 6_000
     base.audit.classifier = "conv"
-    # By the accuracy of models on one release: width, steps, latent dimensions, weight of the
-    # divergence and of the label, a dozen settings.
+    # By the accuracy of a model on one release, of some ten settings: docs/method-log.md.
     base.model.update({"latent_dim": 32, "hidden": (512, 512)})
     base.train.steps = 1_200
     if size == "full":
         base.model.hidden = (1024, 1024)
         base.train.steps = 3_000
         base.audit.shadows_per_call = 8
-    sized = runpy.run_path(str(HERE / "digits.py"))["sized_entries"]
+    sized = digits["sized_entries"]
     formal = sized("formal", 128 if size == "tiny" else 1024)
     entries = sized("small") | {name: formal[name] for name in ON_RAW}
     entries = {k: v | {"strengths": STRENGTHS.get(k, v.get("strengths", (0.0,)))}

@@ -104,8 +104,8 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
         "dp_sgd": {"kind": "dp_sgd", "options": sgd},
     }
     entries = {k: {"strengths": EPSILONS, "effort": TRIED} | v for k, v in entries.items()}
-    entries["formal"]["role"] = entries["formal_merf"]["role"] = "method"
-    entries["formal_merf_unguided"]["role"] = "method"
+    for name in ("formal", "formal_unguided", "formal_merf", "formal_merf_unguided"):
+        entries[name]["role"] = "method"
     clipped = {"kind": "clipped", "strengths": (30, 100, 300), "effort": EFFORT}
     return entries | {"clipped": clipped}
 
@@ -166,6 +166,9 @@ def all_entries(kind: str = "image"):
     shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
     return others | shown
 
+
+FEWER_ATTACKS = {"attackers": (), "flow_steps": 0, "registered": 4}
+"""Section `audit` without the attacks that take long and were not the strongest on digits."""
 
 STRONGEST = {
     "raw": (), "ksame": (2, 10), "mixup": (16,), "smote": (50,), "latent_noise": (0.6, 1.0),

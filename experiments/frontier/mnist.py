@@ -25,14 +25,14 @@ def get_config(size: str = "full", name: str = "mnist"):
     base = runpy.run_path(str(HERE.parent / f"{name}.py"))["get_config"]("small")
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     base.lower.left_out = 0.0  # competitors publish from generators that saw all records
-    entries = runpy.run_path(str(HERE / "digits.py"))["sized_entries"](size, 1024)
+    digits = runpy.run_path(str(HERE / "digits.py"))
+    entries = digits["sized_entries"](size, 1024)
     config = frontier_dict(base, entries, name=name, quality_shadows=2, utility_steps=500)
     if size == "all":
         config.base.audit.shadows_per_call = 32
         config.utility_models = ("linear", "mlp", "conv")
     if size == "small":
-        # Without the attacks that take long and were not the strongest on digits.
-        config.base.audit.update({"attackers": (), "flow_steps": 0, "registered": 4})
+        config.base.audit.update(digits["FEWER_ATTACKS"])
         # A release took minutes: boosting, and the Vendi score of 5,000 records.
         config.update(
             {"quality_shadows": 4, "quality_records": 2000, "utility_models": ("linear",)}
