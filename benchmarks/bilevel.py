@@ -9,10 +9,7 @@ no term on perturbed codes. The two run alternately in one process, a few steps 
 is the median of the ratios of neighbouring runs, which a busy machine disturbs least.
 """
 
-import argparse
 import dataclasses
-import json
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.geometry import Method, compare, described
+from benchmarks import command
+from benchmarks.geometry import Method, compare
 from curvpub import bilevel, joint, rvae
 from curvpub.config import Config, LowerConfig, ModelConfig, TrainConfig
 from curvpub.publishers import make_publisher
@@ -193,23 +191,17 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Runs the comparisons, or prints the table of a result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="two comparisons, 3 runs each")
-    parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
-    parser.add_argument("--out", type=pathlib.Path, help="result file")
-    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
     options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())))
+    if command.printed(options, table):
         return
-    result = described(options.machine)
-    name = f"bilevel-{options.machine}{'-quick' if options.quick else ''}.json"
-    out = options.out or pathlib.Path(__file__).parent / "results" / name
+    result = command.described(options.machine)
+    out = command.result_file(options, "bilevel")
     for case in cases(options.quick):
         row = measure(case, 3 if options.quick else 15)
         result["rows"].append(row)
-        print(json.dumps(row), flush=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        command.written(out, result, row)
 
 
 if __name__ == "__main__":

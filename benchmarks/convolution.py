@@ -7,10 +7,7 @@ The same network and the same steps, in one scan, as shadows train; once for one
 with the weights of several vmapped. The figure is the median of the ratios of neighbouring runs.
 """
 
-import argparse
 import contextlib
-import json
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -19,7 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from benchmarks.geometry import Method, compare, described
+from benchmarks import command
+from benchmarks.geometry import Method, compare
 from curvpub.audit.classifier import train_classifier
 from curvpub.models import networks
 
@@ -82,19 +80,14 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Runs the comparisons, or prints the table of a result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
+    parser = command.parser(__doc__)
     parser.add_argument("--shadows", default="1,4", help="shadows in a call")
     parser.add_argument("--steps", type=int, default=5, help="steps of a training")
-    parser.add_argument("--out", type=pathlib.Path, help="result file")
-    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
     options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())))
+    if command.printed(options, table):
         return
-    result = described(options.machine)
-    name = f"convolution-{options.machine}.json"
-    out = options.out or pathlib.Path(__file__).parent / "results" / name
+    result = command.described(options.machine)
+    out = command.result_file(options, "convolution")
     for images, shape in SHAPES.items():
         for shadows in map(int, options.shadows.split(",")):
             ours = training(shape, shadows, options.steps)
@@ -102,8 +95,7 @@ def main() -> None:
                 other = training(shape, shadows, options.steps)
             row = {"images": images, "shadows": shadows, "steps": options.steps}
             result["rows"].append(row | compare(ours, other, 3))
-            print(json.dumps(result["rows"][-1]), flush=True)
-            out.write_text(json.dumps(result, indent=1) + "\n")
+            command.written(out, result, result["rows"][-1])
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ alternately in one process, and the figure is the median of the ratios of neighb
 a busy machine disturbs least. `folx` and `torch` (extra `bench`) are left out where not installed.
 """
 
-import argparse
 import dataclasses
 import json
-import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import command
 from curvpub import geometry
 
 LIMIT = 5.0  # GiB of temporaries above which a method is compiled and not run
@@ -292,34 +290,16 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def described(machine: str) -> dict[str, Any]:
-    """A result file without its rows."""
-    return {
-        "machine": machine,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "dtype": "float32",
-        "rows": [],
-    }
-
-
 def main() -> None:
     """Runs the comparisons, or prints the table of a result file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="four small comparisons, 3 runs each")
-    parser.add_argument("--machine", default="2cpu", help="kind of machine, for the file's name")
     parser.add_argument("--only", default="", help="measure rows with this text again, for a file")
-    parser.add_argument("--out", type=pathlib.Path, help="result file")
-    parser.add_argument("--table", type=pathlib.Path, help="print this result file as Markdown")
     options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(options.table.read_text())))
+    if command.printed(options, table):
         return
-    result = described(options.machine)
-    name = f"geometry-{options.machine}{'-quick' if options.quick else ''}.json"
-    out = options.out or pathlib.Path(__file__).parent / "results" / name
+    result = command.described(options.machine)
+    out = command.result_file(options, "geometry")
     if options.only:  # each row is a run of its own: both methods alternate inside it
         result["rows"] = json.loads(out.read_text())["rows"]
     for case in cases(options.quick):
@@ -328,8 +308,7 @@ def main() -> None:
         row = measure(case, 3 if options.quick else 7)
         if row:
             put(result["rows"], row)
-            print(json.dumps(row), flush=True)
-            out.write_text(json.dumps(result, indent=1) + "\n")
+            command.written(out, result, row)
 
 
 def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
