@@ -3,18 +3,17 @@
     python docs/frontier.py runs/frontier-digits ...   # take these in, then write the tables
     python docs/frontier.py                            # write the tables again
 
-Each run's `results.jsonl` is copied to `docs/results/frontier-<name>.jsonl`, its figures to
-`docs/img/frontier-<name>-<figure>.png`; the README's tables and `docs/frontier.md` are made from
-those files alone.
+Each run's `results.jsonl` is copied to `docs/results/frontier-<name>.jsonl`; the README's tables,
+`docs/frontier.md` and the pictures `docs/img/frontier-<name>-<figure>.png` are made from those
+files alone.
 """
 
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from curvpub.frontier import results, tables
+from curvpub.frontier import pictures, results, tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -85,15 +84,19 @@ UNFINISHED = (
 
 
 def take(run: pathlib.Path) -> None:
-    """Copies a run's results and figures."""
+    """Copies a run's results."""
     rows = results.read(run / "results.jsonl")
-    name = rows[0]["data"]
     RESULTS.mkdir(exist_ok=True)
-    results.write(RESULTS / f"frontier-{name}.jsonl", rows)
-    for kind in KINDS:
-        (IMAGES / f"frontier-{name}-{kind}.png").unlink(missing_ok=True)
-    for picture in sorted((run / "figures").glob("*.png")):
-        shutil.copyfile(picture, IMAGES / f"frontier-{name}-{picture.name}")
+    results.write(RESULTS / f"frontier-{rows[0]['data']}.jsonl", rows)
+
+
+def draw() -> None:
+    """Draws the pictures of all results again."""
+    for path in IMAGES.glob("frontier-*.png"):
+        path.unlink()
+    for path in sorted(RESULTS.glob("frontier-*.jsonl")):
+        for kind, picture in pictures.draw_all(results.read(path)).items():
+            (IMAGES / f"{path.stem}-{kind}.png").write_bytes(picture)
 
 
 def table(make: Callable[[list[dict[str, Any]]], str], *, figures: list[str], images: str) -> str:
@@ -117,6 +120,7 @@ def unfinished() -> str:
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
+    draw()
     short = table(tables.short, figures=["utility"], images="docs/img")
     README.write_text(tables.readme_with(README.read_text(), short))
     PAGE.write_text(HEAD + table(tables.markdown, figures=list(KINDS), images="img") + unfinished())

@@ -1,5 +1,6 @@
 """Figures of a frontier, each a pure function from result lines to PNG bytes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from curvpub.release.figures import new_figure, plain, to_png
 
 _COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#999999", "#B8A900", "#7F4F24")
 _METHOD = ("#0072B2", "#003F66", "#4C9BD0", "#7A5CC8", "#222222")
-_MARKERS = "osDv^P<>Xh"
+_MARKERS = "osDv^P<>X*"
 _QUALITY = {
     "frechet": "Frechet distance (lower is better)",
     "density": "density",
@@ -67,12 +68,12 @@ def utility_chart(points: Sequence[Row]) -> bytes:
         axes.grid(color="#e5e5e5", linewidth=0.6)
         axes.set_axisbelow(True)
     _legend(figure, panels[0])
-    return to_png(figure)
+    return _captioned(figure, points)
 
 
 def quality_chart(points: Sequence[Row], reference: Row | None) -> bytes:
     """Fidelity and diversity against the worst attack's AUC; dotted: real against real records."""
-    styles = _styles(points)
+    styles, every = _styles(points), points
     points = [p for p in points if p["quality"]]
     styles = {e: s for e, s in styles.items() if e in {p["entry"] for p in points}}
     figure, panels = new_figure(12.4, 8.0, 2, 2)
@@ -93,12 +94,12 @@ def quality_chart(points: Sequence[Row], reference: Row | None) -> bytes:
         axes.set_ylabel(title)
         axes.grid(color="#e5e5e5", linewidth=0.6)
     _legend(figure, panels[0])
-    return to_png(figure)
+    return _captioned(figure, every)
 
 
 def decile_chart(points: Sequence[Row]) -> bytes:
     """Mean exposure by decile of exposure in the raw data, of each entry's selected point."""
-    styles = _styles(points)
+    styles, every = _styles(points), points
     points = [p for p in points if p["deciles"] and p["selected"]]
     names = {"confidence": "a classifier", "generator_loss": "the attacker's own generator"}
     shown = [n for n in names if any(n in p["deciles"] for p in points)]
@@ -115,7 +116,7 @@ def decile_chart(points: Sequence[Row]) -> bytes:
         axes.set_ylabel(f"mean exposure to {names[name]},\nin standard deviations")
         axes.grid(color="#e5e5e5", linewidth=0.6)
     _legend(figure, panels[0])
-    return to_png(figure)
+    return _captioned(figure, every)
 
 
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -163,7 +164,16 @@ def _styles(points: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _captioned(figure: Any, points: Sequence[Row]) -> bytes:
+    """The picture as PNG; above it what its points are of: data, seed, machine, time."""
+    letters = int(_LETTERS * figure.get_size_inches()[0])
+    lines = textwrap.wrap(plain(results.provenance(points), limit=400), letters)
+    figure.suptitle("\n".join(lines), fontsize=8, color="#555555")
+    return to_png(figure)
+
+
 _LINE, _COLUMN = 0.21, 1.9  # of a legend, in inches
+_LETTERS = 14  # of a caption in an inch
 
 
 def _legend(figure: Any, axes: Any) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,3 +64,29 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 def points(rows: Iterable[Mapping[str, Any]], seed: int | None = None) -> list[dict[str, Any]]:
     """The points among the lines, of one seed or of all."""
     return [dict(r) for r in rows if r["record"] == "point" and (seed is None or r["seed"] == seed)]
+
+
+def provenance(points: Sequence[Mapping[str, Any]]) -> str:
+    """Data, seed, shadows, machines and time of points, in one line.
+
+    The time is the sum over points of their shadows' releases and attacks; trainings, which points
+    share, are not in it, and calls that ran side by side count each.
+
+    Raises:
+      ValueError: there are no points.
+    """
+    if not points:
+        raise ValueError("points=[]: there is nothing to tell")
+    seeds = ", ".join(sorted({str(p["seed"]) for p in points}))
+    machines = sorted({describe(p["machine"]) for p in points})
+    hours = sum(p["shadows"] * p["seconds"]["release_and_attack"] for p in points) / 3600
+    return (
+        f"{points[0]['data']}, seed {seeds}; {points[0]['shadows']} shadows of "
+        f"{points[0]['members']:,} of {points[0]['pool']:,} records; {'; '.join(machines)}; "
+        f"{hours:.2g} hours of releases and attacks"
+    )
+
+
+def describe(machine: Mapping[str, Any]) -> str:
+    """A machine in a few words."""
+    return f"{machine['devices']}, {machine['cores']} cores, jax {machine['jax']}"

@@ -55,10 +55,7 @@ def _short(points: Sequence[Row], equal: Sequence[Row]) -> str:
             mine = [r for r in equal if (r["figure"], r["anchor"], r["anchor_strength"]) == at]
             cells += _sides(mine[0], form) if mine else ["", "", ""]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append(
-        f"\n{first['shadows']} shadows, {first['pool']:,} pool records, {first['members']:,} "
-        f"members; {_machine(first['machine'])}."
-    )
+    lines.append(f"\n{_sentence(points)}")
     return "\n".join(lines)
 
 
@@ -77,8 +74,9 @@ def _sides(row: Row, form: str) -> list[str]:
     ]
 
 
-def _machine(machine: Row) -> str:
-    return f"{machine['devices']}, {machine['cores']} cores, jax {machine['jax']}"
+def _sentence(points: Sequence[Row]) -> str:
+    """What points are of, and what it took."""
+    return f"{results.provenance(points)}."
 
 
 def every_point(rows: Sequence[Row]) -> str:
@@ -102,10 +100,7 @@ def every_point(rows: Sequence[Row]) -> str:
             f"{train}; {seconds['release_and_attack']:.2g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append(
-        f"\n{points[0]['shadows']} shadows, {points[0]['pool']:,} pool records; "
-        f"{_machine(rows[0]['machine'])}."
-    )
+    lines.append(f"\n{_sentence(points)}")
     return "\n".join(lines)
 
 
@@ -148,10 +143,9 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
         lines.append("| " + " | ".join(cells) + " |")
     confidence = rows[0]["configuration"]["audit"]["confidence"]
     lines.append(
-        f"\n{first['shadows']} shadows, {first['pool']:,} pool records, {first['members']:,} "
-        f"members. Brackets: {confidence:.0%} intervals. * = no other point is as accurate and "
-        f"less exposed. Of each entry the strength is shown that a user would take by the other "
-        f"half of the test records."
+        f"\n{_sentence(results.points(rows, seed))} Brackets: {confidence:.0%} intervals. * = no "
+        f"other point is as accurate and less exposed. Of each entry the strength is shown that a "
+        f"user would take by the other half of the test records."
     )
     return "\n".join(lines)
 
