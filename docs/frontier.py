@@ -117,10 +117,15 @@ def unfinished() -> str:
     return UNFINISHED + "\n\n".join(tables.every_point(results.read(p)) for p in paths) + "\n"
 
 
+def page() -> str:
+    """The page of all frontiers, finished or not."""
+    return HEAD + table(tables.markdown, figures=list(KINDS), images="img") + unfinished()
+
+
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
     draw()
     short = table(tables.short, figures=["utility"], images="docs/img")
     README.write_text(tables.readme_with(README.read_text(), short))
-    PAGE.write_text(HEAD + table(tables.markdown, figures=list(KINDS), images="img") + unfinished())
+    PAGE.write_text(page())
