@@ -9,12 +9,14 @@ Source: Gauss-Newton image registration (Lucas and Kanade, IJCAI 1981) with the 
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from curvpub import deform, features
-from curvpub.audit.tangent import TangentObserver, look_up, shrink, tangents_of
+from curvpub.audit.tangent import TangentObserver, look_up, shrink
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
 from curvpub.types import Array, Release
@@ -57,26 +59,68 @@ def energy(own: Array, image: Array, numbers: Array, law: Law) -> Array:
     return 0.5 * (jnp.sum(jnp.square(numbers)) + jnp.sum(jnp.square(rest)))
 
 
-def newton_system(own: Array, image: Array, numbers: Array, law: Law) -> tuple[Array, Array]:
+class Motions(NamedTuple):
+    """The displacements that a law allows, as matrices that all images share.
+
+    With an image's slopes r and c along rows and columns, summed over channels, tangents' products
+    with anything are one product of matrices, and so are those among themselves: no image's
+    tangents, `[39, H W C]`, are ever written down.
+
+    Attributes:
+      moves: displacements `m_k` of pixels along rows, then along columns, `[2 H W, 39]`.
+      products: what `r r`, `r c` and `c c` of the pixels are worth in the products of the tangents
+        k <= l, `[3 H W, 780]`: `m_k m_l` along rows, across, and along columns.
+    """
+
+    moves: Array
+    products: Array
+
+
+def motions(shape: tuple[int, ...], law: Law, dtype: jnp.dtype) -> Motions:
+    """What `newton_system` needs of a law, once for all images of a shape `(H, W, ...)`."""
+    moves = deform.directions(shape, warp=law.warp, elastic=law.elastic).astype(dtype)
+    rows, columns = (moves[:, axis].reshape(moves.shape[0], -1) for axis in range(2))
+    first, second = np.triu_indices(moves.shape[0])
+    crossed = rows[first] * columns[second] + columns[first] * rows[second]
+    parts = (rows[first] * rows[second], crossed, columns[first] * columns[second])
+    return Motions(
+        moves=jnp.concatenate([rows, columns], axis=1).T,
+        products=jnp.concatenate(parts, axis=1).T,
+    )
+
+
+def newton_system(
+    own: Array, image: Array, numbers: Array, law: Law, known: Motions
+) -> tuple[Array, Array]:
     """Minus the gradient `[39]` of `energy`, and its Gauss-Newton curvature `[39, 39]`.
 
     Both in the numbers, with the derivatives of `deform.directions`, which are exact for no
-    deformation and near enough elsewhere to go downhill. Arguments are those of `energy`.
+    deformation and near enough elsewhere to go downhill. Arguments are those of `energy`, and the
+    law's `motions` of images of this shape.
     """
     place = law.places(numbers, own.shape)
     layers = jnp.stack([own, *jnp.gradient(own, axis=(0, 1))])
-    shown, *slopes = jax.vmap(deform.interpolate, in_axes=(0, None))(layers, place)
-    moves = deform.directions(own.shape, warp=law.warp, elastic=law.elastic).astype(own.dtype)
-    along = tangents_of(slopes, moves) / law.sigma
-    rest = (image - shown).reshape(-1) / law.sigma
+    shown, row, column = jax.vmap(deform.interpolate, in_axes=(0, None))(layers, place)
+    over = lambda a, b: jnp.sum(a * b, axis=-1).reshape(-1) / law.sigma**2  # channels
+    rest = image - shown
+    slopes = jnp.concatenate([over(row, rest), over(column, rest)])
+    squares = jnp.concatenate([over(row, row), over(row, column), over(column, column)])
     high = jax.lax.Precision.HIGHEST
-    unit = jnp.eye(numbers.shape[0], dtype=own.dtype)
-    downhill = jnp.matmul(along, rest, precision=high) - numbers
-    return downhill, unit + jnp.matmul(along, along.T, precision=high)
+    downhill = jnp.matmul(slopes, known.moves, precision=high) - numbers
+    packed = jnp.matmul(squares, known.products, precision=high)
+    return downhill, jnp.eye(numbers.shape[0], dtype=own.dtype) + packed[_both_ways()]
+
+
+def _both_ways() -> np.ndarray:
+    """Where the pair of two numbers is among those with k <= l, `[39, 39]`."""
+    found = np.zeros((deform.NUMBERS, deform.NUMBERS), np.int32)
+    first, second = np.triu_indices(deform.NUMBERS)
+    found[first, second] = found[second, first] = np.arange(len(first))
+    return found
 
 
 def register(
-    own: Array, image: Array, numbers: Array, law: Law, *, steps: int
+    own: Array, image: Array, numbers: Array, law: Law, known: Motions, *, steps: int
 ) -> tuple[Array, Array]:
     """Damped Gauss-Newton steps from a deformation to a better one; the energy never rises.
 
@@ -85,6 +129,7 @@ def register(
       image: what it should become, `[H, W, C]`.
       numbers: where to start, `[39]`.
       law: of deformations and pixels.
+      known: the law's `motions` of images of this shape; made once, outside of any loop.
       steps: how many; one that would go uphill is not taken, and the next one is damped.
 
     Returns:
@@ -93,7 +138,7 @@ def register(
 
     def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         numbers, value, damping = state
-        downhill, bend = newton_system(own, image, numbers, law)
+        downhill, bend = newton_system(own, image, numbers, law, known)
         damped = lambda v: jnp.matmul(bend, v, precision=jax.lax.Precision.HIGHEST) + damping * v
         move, _ = jax.scipy.sparse.linalg.cg(damped, downhill, maxiter=_CG_STEPS)
         new = energy(own, image, numbers + move, law)
@@ -139,9 +184,11 @@ class RegistrationObserver:
         score, index, logs = look_up(tangent, release, world, world.prepared(self))
         count = min(self.registered, score.shape[1])
         x = features.encode_features(schema, world.stats, release.x)
-        law = Law(warp=tangent.warp, elastic=tangent.elastic, sigma=tangent.sigma)
-        half = max(1, tangent.scale // 2)
-        plan = [(half, self.coarse_steps), (1, self.steps)]
+        plan = []
+        for scale, steps in ((max(1, tangent.scale // 2), self.coarse_steps), (1, self.steps)):
+            law = Law(warp=tangent.warp, elastic=tangent.elastic, sigma=tangent.sigma / scale)
+            small = tuple(n // scale for n in schema.shape[:2])
+            plan.append((scale, steps, law, motions(small, law, x.dtype)))
 
         def one(row: tuple[Array, Array, Array, Array]) -> Array:
             own, label, scores, near = row
@@ -150,12 +197,13 @@ class RegistrationObserver:
 
             def fit(image: Array) -> Array:
                 numbers, value = jnp.zeros(deform.NUMBERS, own.dtype), jnp.zeros((), own.dtype)
-                for scale, steps in plan:
+                for scale, steps, law, known in plan:
                     numbers, value = register(
                         shrink(own, schema.shape, scale),
                         shrink(image, schema.shape, scale),
                         numbers,
-                        dataclasses.replace(law, sigma=tangent.sigma / scale),
+                        law,
+                        known,
                         steps=steps,
                     )
                 return value

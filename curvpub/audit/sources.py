@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from curvpub import deform, features
-from curvpub.audit.registration import Law, register
+from curvpub.audit.registration import Law, Motions, motions, register
 from curvpub.audit.tangent import TangentObserver, shrink, whitening
 from curvpub.audit.world import World
 from curvpub.blocks import map_blocks
@@ -93,12 +93,13 @@ class SourceObserver:
         x = features.encode_features(schema, world.stats, release.x)
         small = self._small(x)
         inverse = map_blocks(self._whitening, small, block_size=_BLOCK)
+        known = motions(self._coarse, self._law, x.dtype)
 
         def trace(row: tuple[Array, Array, Array, Array]) -> tuple[Hypothesis, Array]:
             image, near, share, white = row
             look = self._pairs if self.mixtures else self._records
             found = look(near, share, self._whitened(near, white), ready, label)
-            return found, self._register(image, share, found, ready["x"], label)
+            return found, self._register(image, share, found, ready["x"], label, known)
 
         rows = (x, small, release.y.astype(x.dtype), inverse)
         found, exact = map_blocks(trace, rows, block_size=_BLOCK)
@@ -164,21 +165,38 @@ class SourceObserver:
         score, a, b = _best(score, min(self.traced, width * width))
         return Hypothesis(index[0][a], index[1][b], jnp.broadcast_to(known, far.shape)[a, b], score)
 
+    @property
+    def _halved(self) -> int:
+        """Pixels of an edge that become one where hypotheses are registered."""
+        return max(1, self.tangent.scale // 2)
+
+    @property
+    def _coarse(self) -> tuple[int, ...]:
+        return tuple(n // self._halved for n in self.tangent.schema.shape[:2])
+
+    @property
+    def _law(self) -> Law:
+        known = self.tangent
+        return Law(warp=known.warp, elastic=known.elastic, sigma=known.sigma / self._halved)
+
     def _register(
-        self, image: Array, share: Array, found: Hypothesis, x: Array, label: Array
+        self,
+        image: Array,
+        share: Array,
+        found: Hypothesis,
+        x: Array,
+        label: Array,
+        known: Motions,
     ) -> Array:
         """Log-probabilities of hypotheses when deformed as fits best, but for a constant."""
         if not self.steps:
             return found.score
-        tangent = self.tangent
-        scale = max(1, tangent.scale // 2)
-        coarse = lambda flat: shrink(flat, tangent.schema.shape, scale)
-        law = Law(warp=tangent.warp, elastic=tangent.elastic, sigma=tangent.sigma / scale)
+        coarse = lambda flat: shrink(flat, self.tangent.schema.shape, self._halved)
         start = jnp.zeros(deform.NUMBERS, x.dtype)
 
         def fit(first: Array, second: Array, part: Array) -> Array:
-            own = part * x[first] + (1.0 - part) * x[second]
-            return register(coarse(own), coarse(image), start, law, steps=self.steps)[1]
+            own = coarse(part * x[first] + (1.0 - part) * x[second])
+            return register(own, coarse(image), start, self._law, known, steps=self.steps)[1]
 
         value = jax.vmap(fit)(found.first, found.second, found.share)
         prior = jnp.log(share + _SMOOTHING)[label[found.first]]

@@ -8,8 +8,9 @@ from scipy import optimize
 from sklearn.metrics import roc_auc_score
 
 from curvpub import deform
+from curvpub.audit import registration
 from curvpub.audit.observers import Attacker
-from curvpub.audit.registration import Law, RegistrationObserver, energy, newton_system, register
+from curvpub.audit.registration import Law, RegistrationObserver, energy, motions
 from curvpub.audit.tangent import TangentObserver, squared_distance, tangents, whitening
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
@@ -19,6 +20,15 @@ from curvpub.types import Column, Records, Release, Schema
 SHAPE = (14, 14, 1)
 SCHEMA = Schema(name="blobs", kind="image", shape=SHAPE, classes=("a", "b"))
 KNOWN = Law(warp=0.4, elastic=0.5, sigma=0.1)
+
+
+def newton_system(own, image, numbers, law):
+    return registration.newton_system(own, image, numbers, law, motions(own.shape, law, own.dtype))
+
+
+def register(own, image, numbers, law, *, steps):
+    known = motions(own.shape, law, own.dtype)
+    return registration.register(own, image, numbers, law, known, steps=steps)
 
 
 def blobs(count, seed=0, shape=SHAPE):
