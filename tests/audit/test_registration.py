@@ -83,6 +83,31 @@ def test_energy_and_gradient_without_a_deformation(shape):
         np.testing.assert_allclose(-downhill, numeric, atol=2e-3 * scale)
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 1), (10, 7, 3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_the_system_is_that_of_the_tangents_written_down(shape, dtype, tolerance):
+    """Products of matrices that images share, against each image's own tangents."""
+    with jax.enable_x64(dtype == "float64"):
+        rng = np.random.default_rng(1)
+        own, image = (jnp.asarray(rng.random(shape), dtype) for _ in range(2))
+        numbers = jnp.asarray(rng.normal(size=deform.NUMBERS), dtype)
+        downhill, bend = newton_system(own, image, numbers, KNOWN)
+        assert bend.dtype == downhill.dtype == dtype
+        place = KNOWN.places(numbers, shape)
+        read = lambda layer: np.asarray(deform.interpolate(jnp.asarray(layer), place), np.float64)
+        slopes = [read(s) for s in np.gradient(np.asarray(own), axis=(0, 1))]
+        moves = np.asarray(deform.directions(shape, warp=0.4, elastic=0.5), np.float64)
+        along = np.einsum("kahw,ahwc->khwc", moves, np.stack(slopes)).reshape(39, -1) / 0.1
+        rest = (np.asarray(image, np.float64) - read(own)).reshape(-1) / 0.1
+        expected = np.eye(39) + along @ along.T
+        # Relative to the largest: sums over pixels round by their longest terms.
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(bend, expected, atol=tolerance * scale)
+        np.testing.assert_array_equal(bend, bend.T)
+        expected = along @ rest - np.asarray(numbers, np.float64)
+        np.testing.assert_allclose(downhill, expected, atol=tolerance * np.abs(expected).max())
+
+
 def test_it_comes_near_what_a_general_minimiser_finds():
     with jax.enable_x64(True):
         own = jnp.asarray(blobs(6, seed=1).x, jnp.float64)
