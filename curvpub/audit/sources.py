@@ -83,7 +83,9 @@ class SourceObserver:
         kinds = jnp.arange(self.tangent.schema.num_classes, dtype=world.pool_y.dtype)
         starts = jnp.searchsorted(world.pool_y[order], kinds)
         x = world.pool_x[order]
-        return {"x": x, "small": self._small(x), "order": order, "starts": starts}
+        small = self._small(x)
+        squares = jnp.sum(jnp.square(small), axis=-1)
+        return {"x": x, "small": small, "squares": squares, "order": order, "starts": starts}
 
     def __call__(self, key: Array, release: Release, world: World) -> dict[str, Array]:
         """See `Observer`."""
@@ -126,8 +128,15 @@ class SourceObserver:
         self, near: Array, share: Array, across: Array, ready: dict[str, Array], label: Array
     ) -> Hypothesis:
         """The most likely single records."""
-        gaps = near[None] - ready["small"]
-        far = jnp.sum(_unexplained(gaps, across) * gaps, axis=-1) / self._sigma**2
+        # Gaps of an image from all records are not written down: what is multiplied is the same for
+        # all images. What rounding this costs is small beside `sigma^2` of deformed images.
+        high = jax.lax.Precision.HIGHEST
+        small = ready["small"]
+        square = jnp.sum(jnp.square(near))
+        between = ready["squares"] - 2.0 * jnp.matmul(small, near, precision=high) + square
+        offset = jnp.matmul(across, near, precision=high)
+        along = jnp.matmul(small, across.T, precision=high) - offset[None]
+        far = (between - jnp.sum(jnp.square(along), axis=-1)) / self._sigma**2
         score, index = jax.lax.top_k(
             jnp.log(share + _SMOOTHING)[label] - 0.5 * far, min(self.traced, far.shape[0])
         )
