@@ -68,6 +68,29 @@ def test_it_finds_deformed_copies_that_registration_alone_does_not():
     assert found > roc_auc_score(member, each)
 
 
+@pytest.mark.parametrize("sigma", [0.1, 0.3])
+def test_the_first_look_is_the_tangent_distance_to_every_record(sigma):
+    """Products that all images share, against each image's gaps written down, in float64."""
+    tangent = TangentObserver(schema=SCHEMA, warp=0.72, elastic=0.9, sigma=sigma)
+    observer = SourceObserver(tangent=tangent, traced=60)
+    records, _, world = game(60, 5)
+    ready, label = observer.prepare(world), jnp.zeros(60, int)
+    image = observer._small(deformed(records.x[:1], 0.9).reshape(1, -1))[0]
+    share = jnp.asarray([0.7, 0.3], image.dtype)
+    across = observer._whitened(image, observer._whitening(image))
+    found = observer._records(image, share, across, ready, label)
+    along = np.asarray(tangent.tangents(image), np.float64)
+    noise = (sigma / tangent.scale) ** 2
+    inverse = np.linalg.inv(noise * np.eye(along.shape[1]) + along.T @ along)
+    gaps = np.asarray(image, np.float64)[None] - np.asarray(ready["small"], np.float64)
+    expected = np.log(0.7 + 1e-3) - 0.5 * np.einsum("nd,de,ne->n", gaps, inverse, gaps)
+    # In float32 squares of images cancel: their rounding over twice the noise's variance.
+    rounding = 8 * np.finfo(np.float32).eps * np.square(image).sum() / noise
+    np.testing.assert_allclose(found.score, expected[found.first], rtol=1e-4, atol=rounding)
+    assert rounding < 0.1
+    assert sorted(np.asarray(found.first)) == list(range(60))
+
+
 def brute_force(image, label, x, y, tangent):
     """Energies of all pairs by full covariance matrices in float64, with who they are."""
     moves = np.asarray(deform.directions(image.shape, warp=tangent.warp, elastic=tangent.elastic))
