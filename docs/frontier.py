@@ -51,8 +51,8 @@ HEAD = (
     'file has (`digits.py --config.name=digits-second --config.seeds="(1,)"`, with '
     "`--config.entries.<name>.strengths` and `--only`), played at commit f06fc9f. "
     "`digits-formal` has the VAE and the VAE-GAN by DP-SGD, and the method in formal mode on the "
-    "former. On CIFAR-10 all but the method was played on one H100; `cifar10-small` is another game, "
-    "with the pool and the models of `experiments/cifar.py:small` and 8 shadows "
+    "former. On CIFAR-10 all but the method was played on one H100; `cifar10-small` is another "
+    "game, with the pool and the models of `experiments/cifar.py:small` and 8 shadows "
     "(`docs/method-log.md`).\n\n"
     "Not in the tables unless asked for:\n\n"
     "- **Fine-tuning value.** `--config.fine_tune_records=100`: the accuracy of a network "
