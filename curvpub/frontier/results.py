@@ -78,7 +78,7 @@ def provenance(points: Sequence[Mapping[str, Any]]) -> str:
     if not points:
         raise ValueError("points=[]: there is nothing to tell")
     seeds = ", ".join(sorted({str(p["seed"]) for p in points}))
-    machines = sorted({describe(p["machine"]) for p in points})
+    machines = sorted({_brief(p["machine"]) for p in points})
     hours = sum(p["shadows"] * p["seconds"]["release_and_attack"] for p in points) / 3600
     return (
         f"{points[0]['data']}, seed {seeds}; {points[0]['shadows']} shadows of "
@@ -87,6 +87,6 @@ def provenance(points: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def describe(machine: Mapping[str, Any]) -> str:
+def _brief(machine: Mapping[str, Any]) -> str:
     """A machine in a few words."""
     return f"{machine['devices']}, {machine['cores']} cores, jax {machine['jax']}"

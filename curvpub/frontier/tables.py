@@ -55,7 +55,7 @@ def _short(points: Sequence[Row], equal: Sequence[Row]) -> str:
             mine = [r for r in equal if (r["figure"], r["anchor"], r["anchor_strength"]) == at]
             cells += _sides(mine[0], form) if mine else ["", "", ""]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append(f"\n{_sentence(points)}")
+    lines.append(f"\n{results.provenance(points)}.")
     return "\n".join(lines)
 
 
@@ -72,11 +72,6 @@ def _sides(row: Row, form: str) -> list[str]:
         side(row["method_excess"], row["method"]),
         "" if row["ratio"] is None else _bracket(row["ratio"], "{:.2f}"),
     ]
-
-
-def _sentence(points: Sequence[Row]) -> str:
-    """What points are of, and what it took."""
-    return f"{results.provenance(points)}."
 
 
 def every_point(rows: Sequence[Row]) -> str:
@@ -100,7 +95,7 @@ def every_point(rows: Sequence[Row]) -> str:
             f"{train}; {seconds['release_and_attack']:.2g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append(f"\n{_sentence(points)}")
+    lines.append(f"\n{results.provenance(points)}.")
     return "\n".join(lines)
 
 
@@ -143,9 +138,9 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
         lines.append("| " + " | ".join(cells) + " |")
     confidence = rows[0]["configuration"]["audit"]["confidence"]
     lines.append(
-        f"\n{_sentence(results.points(rows, seed))} Brackets: {confidence:.0%} intervals. * = no "
-        f"other point is as accurate and less exposed. Of each entry the strength is shown that a "
-        f"user would take by the other half of the test records."
+        f"\n{results.provenance(results.points(rows, seed))}. Brackets: {confidence:.0%} "
+        "intervals. * = no other point is as accurate and less exposed. Of each entry the strength "
+        "is shown that a user would take by the other half of the test records."
     )
     return "\n".join(lines)
 

@@ -52,7 +52,7 @@ def get_config(size: str = "full"):
     entries = sized("small") | {name: formal[name] for name in ON_RAW}
     if size == "small":
         entries = {k: entries[k] | {"strengths": v} for k, v in ON_TWO_CORES.items()}
-        # One generator for all, as long as a training takes more than an attack.
+        # It publishes from the competitors' generators: others would take as long as an attack.
         entries["method"]["changes"] = entries["method"]["changes"] | {"lower.left_out": 0.0}
     else:
         entries = {k: v | {"strengths": STRENGTHS.get(k, v.get("strengths", (0.0,)))}
