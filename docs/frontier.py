@@ -113,6 +113,17 @@ def table(make: Callable[[list[dict[str, Any]]], str], *, figures: list[str], im
     return "\n\n".join(found) or "No frontier has been run yet."
 
 
+def folded(rows: list[dict[str, Any]]) -> str:
+    """A short table that a reader opens: there are many of them, and pictures say most."""
+    name = rows[0]["data"]
+    return f"<details><summary>{name}: table</summary>\n\n{tables.short(rows)}\n\n</details>"
+
+
+def readme_tables() -> str:
+    """The README's part: a picture and a folded table of each."""
+    return table(folded, figures=["utility"], images="docs/img")
+
+
 def unfinished() -> str:
     """Every point of the runs that were cut off."""
     paths = sorted((RESULTS / "unfinished").glob("frontier-*.jsonl"))
@@ -128,6 +139,5 @@ if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take(pathlib.Path(folder))
     draw()
-    short = table(tables.short, figures=["utility"], images="docs/img")
-    README.write_text(tables.readme_with(README.read_text(), short))
+    README.write_text(tables.readme_with(README.read_text(), readme_tables()))
     PAGE.write_text(page())

@@ -31,7 +31,7 @@ def results():
 
 def test_frontiers_in_the_readme_are_those_of_the_result_files(frontier):
     text = frontier.README.read_text()
-    short = frontier.table(tables.short, figures=["utility"], images="docs/img")
+    short = frontier.readme_tables()
     assert tables.readme_with(text, short) == text
     assert short.count("docs/img/frontier-") == len(list(frontier.RESULTS.glob("frontier-*.jsonl")))
 

@@ -18,7 +18,7 @@ from curvpub.audit.likelihood import check_scores, lira, lira_target
 Variance = Literal["per_record", "global"]
 
 _FOLDS = 16  # groups of pairs that are left out together where there are more pairs
-_ROWS = 10_000  # about how many pairs of a record and a release one fit is made on
+_ROWS = 200_000  # at most about so many pairs of a record and a release are in one fit
 _FIGURES = 3  # of each signal: ratio, excess, level
 _CHANCE = 4.0  # what a fit finds by chance, at most, in units of its columns
 _LINEAR = 10.0  # nats within which a likelihood ratio counts as it stands; beyond, by its logarithm
@@ -93,7 +93,8 @@ def _fit_and_score(
 ) -> np.ndarray:
     """Scores of other runs' rows, `[J, N]`, by a classifier of these shadows."""
     shadows, count = member.shape
-    # A part of the records is enough to fit on; which one has nothing to do with membership.
+    # Of very many records a part is enough; which one has nothing to do with membership. But it
+    # takes many: weak signals are weighed badly by ten thousand rows, and weak is what is left.
     few = np.random.default_rng(0).permutation(count)[: max(1, _ROWS // shadows)]
     known = [f for s in scores for f in _among_themselves(s[:, few], member[:, few], variance)]
     asked = [

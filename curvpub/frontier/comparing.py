@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from curvpub.audit.statistics import Interval
-from curvpub.frontier.intervals import bootstrap_interval, pair_weights, ratio_interval
+from curvpub.frontier.intervals import Draws, bootstrap_interval, draw, ratio_interval
 from curvpub.frontier.points import PairFigures
 
 Figure = Literal["auc", "tpr"]
@@ -117,7 +117,7 @@ def at_equal_accuracy(
     The accuracies are those of the points in the Pareto set, by validation accuracy, of the
     competitors together and of the method. Entries are interpolated one by one, never between two
     of them, and the least exposed counts on either side. Intervals are by bootstrap over pairs of
-    shadows; points, attacks and the best entries stay as all shadows choose them.
+    shadows and over test records; points, attacks and the best entries stay as all choose them.
 
     Args:
       points: of all entries, with the same shadows.
@@ -131,23 +131,39 @@ def at_equal_accuracy(
     rivals = [p for p in points if p.role in against]
     if not method or not rivals:
         return []
-    pairs = len(points[0].pairs.accuracy)
-    # The first row is the sample itself, the others are resamples.
-    weights = np.concatenate([np.full((1, pairs), 1.0 / pairs), pair_weights(pairs, seed=seed)])
+    draws = draw(*points[0].pairs.right.shape, seed=seed)
+    ours, theirs = (_drawn(side, figure, draws) for side in (method, rivals))
     found = []
-    for anchor in [*_unbeaten(rivals, figure), *_unbeaten(method, figure)]:
-        accuracy = weights @ anchor.pairs.accuracy
-        ours, theirs = (_best(s, figure, weights, accuracy, chance) for s in (method, rivals))
-        found.append(_compared(anchor, accuracy[0], ours, theirs, confidence, pairs))
+    for side, drawn in ((rivals, theirs), (method, ours)):
+        for index in _unbeaten(side, figure):
+            accuracy = drawn[index].useful
+            own, rival = (_best(s, accuracy, chance) for s in (ours, theirs))
+            pairs = draws.pairs.shape[1]
+            found.append(_compared(side[index], accuracy[0], own, rival, confidence, pairs))
     return sorted(found, key=lambda c: c.accuracy)
 
 
-def _unbeaten(points: Sequence[Measured], figure: Figure) -> list[Measured]:
+class _Drawn(NamedTuple):
+    """A point in every resample, `[B]` each; the first is the sample itself."""
+
+    entry: str
+    useful: np.ndarray
+    exposed: np.ndarray
+
+
+def _drawn(points: Sequence[Measured], figure: Figure, draws: Draws) -> list[_Drawn]:
+    return [
+        _Drawn(p.entry, draws.accuracy(p.pairs.right), draws.pairs @ p.worst(figure))
+        for p in points
+    ]
+
+
+def _unbeaten(points: Sequence[Measured], figure: Figure) -> list[int]:
     kept = pareto(
         np.array([p.pairs.validation.mean() for p in points]),
         np.array([p.worst(figure).mean() for p in points]),
     )
-    return [p for p, k in zip(points, kept, strict=True) if k]
+    return [int(i) for i in np.flatnonzero(kept)]
 
 
 def _compared(
@@ -182,32 +198,20 @@ def _compared(
     )  # fmt: skip
 
 
-def _best(
-    points: Sequence[Measured],
-    figure: Figure,
-    weights: np.ndarray,
-    accuracy: np.ndarray,
-    chance: float,
-) -> tuple[str, np.ndarray]:
-    """The entry that is least exposed at an accuracy, and its excess for each row of weights."""
+def _best(points: Sequence[_Drawn], accuracy: np.ndarray, chance: float) -> tuple[str, np.ndarray]:
+    """The entry that is least exposed at an accuracy `[B]`, and its excess in every resample."""
     found = {
-        name: _excess([p for p in points if p.entry == name], figure, weights, accuracy, chance)
+        name: _excess([p for p in points if p.entry == name], accuracy, chance)
         for name in dict.fromkeys(p.entry for p in points)
     }
     name = min(found, key=lambda n: found[n][0])
     return name, found[name]
 
 
-def _excess(
-    points: Sequence[Measured],
-    figure: Figure,
-    weights: np.ndarray,
-    accuracy: np.ndarray,
-    chance: float,
-) -> np.ndarray:
-    """Exposure above chance at an accuracy, for each row of weights `[B, P]`; `[B]`."""
-    useful = np.stack([weights @ p.pairs.accuracy for p in points], axis=-1)
-    exposed = np.stack([weights @ p.worst(figure) for p in points], axis=-1)
+def _excess(points: Sequence[_Drawn], accuracy: np.ndarray, chance: float) -> np.ndarray:
+    """One entry's exposure above chance at an accuracy `[B]`, in every resample; `[B]`."""
+    useful = np.stack([p.useful for p in points], axis=-1)
+    exposed = np.stack([p.exposed for p in points], axis=-1)
     return least_exposure(accuracy, useful, exposed) - chance
 
 

@@ -1,11 +1,14 @@
-"""Intervals by bootstrap over pairs of shadows, and what they do not cover.
+"""Intervals by bootstrap over pairs of shadows and over test records, and what they do not cover.
 
-Shadows come in complementary pairs that share a split, so pairs are what is drawn anew. The pool
-stays as it is: intervals are about what other splits and other randomness would give on these
-records. What another pool would give, a second seed shows.
+Shadows come in complementary pairs that share a split, so pairs are what is drawn anew. Accuracies
+depend on who is in the test set as well, so test records are drawn anew beside them, the same ones
+for all points: both at once, which makes intervals a little too wide rather than too narrow (Owen,
+"The pigeonhole bootstrap", 2007). The pool stays as it is: intervals are about what other splits
+and other randomness would give on these records. What another pool would give, a second seed shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -15,10 +18,38 @@ from curvpub.audit.statistics import Interval
 DRAWS = 2000
 
 
-def pair_weights(pairs: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each pair is in each resample, as shares: `[draws, P]`, rows sum to one."""
+def shares(count: int, *, draws: int = DRAWS, seed: Sequence[int]) -> np.ndarray:
+    """How often each of some things is in each resample, `[draws, count]`; rows sum to one."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(pairs, np.full(pairs, 1.0 / pairs), size=draws) / pairs
+    return rng.multinomial(count, np.full(count, 1.0 / count), size=draws) / count
+
+
+class Draws(NamedTuple):
+    """Resamples as shares; the first row of each is the sample itself.
+
+    Attributes:
+      pairs: of the pairs of shadows, `[B, P]`.
+      records: of the test records, `[B, T]`.
+    """
+
+    pairs: np.ndarray
+    records: np.ndarray
+
+    def accuracy(self, right: np.ndarray) -> np.ndarray:
+        """Accuracy in each resample, `[B]`.
+
+        Args:
+          right: how often the shadows of each pair are right about each test record, `[P, T]`.
+        """
+        return np.sum((self.pairs @ right) * self.records, axis=-1)
+
+
+def draw(pairs: int, records: int, *, seed: int = 0) -> Draws:
+    """Resamples of pairs of shadows and of test records, drawn independently."""
+    one = lambda count: np.full((1, count), 1.0 / count)
+    draws = shares(pairs, seed=[seed, 0])
+    others = shares(records, seed=[seed, 1])
+    return Draws(np.concatenate([one(pairs), draws]), np.concatenate([one(records), others]))
 
 
 def widen(pairs: int, confidence: float) -> float:
@@ -80,22 +111,13 @@ def ratio_interval(value: float, drawn: np.ndarray, *, pairs: int, confidence: f
     return Interval(*(float(np.exp(end)) for end in found))
 
 
-def pair_interval(values: np.ndarray, *, confidence: float, seed: int = 0) -> Interval:
-    """The mean over pairs `[P]` with its interval."""
-    return statistic_interval(lambda w: w @ values, len(values), confidence=confidence, seed=seed)
-
-
-def statistic_interval(
-    statistic: Callable[[np.ndarray], np.ndarray], pairs: int, *, confidence: float, seed: int = 0
-) -> Interval:
-    """Any figure of pairs with its interval.
+def accuracy_interval(right: np.ndarray, *, confidence: float, seed: int = 0) -> Interval:
+    """Mean accuracy with its interval, over pairs of shadows and test records.
 
     Args:
-      statistic: of weights `[..., P]` that sum to one along the last axis, gives `[...]`.
-      pairs: P.
+      right: how often the shadows of each pair are right about each test record, `[P, T]`.
       confidence: coverage.
       seed: of the resampling.
     """
-    value = float(statistic(np.full((1, pairs), 1.0 / pairs))[0])
-    drawn = statistic(pair_weights(pairs, seed=seed))
-    return bootstrap_interval(value, drawn, pairs=pairs, confidence=confidence)
+    drawn = draw(*right.shape, seed=seed).accuracy(right)
+    return bootstrap_interval(drawn[0], drawn[1:], pairs=len(right), confidence=confidence)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -69,6 +70,33 @@ class Modelling(NamedTuple):
     modules: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """Which strengths a kind takes.
+
+    Attributes:
+      least: the smallest one.
+      most: the largest one.
+      whole: whole numbers alone.
+      positive: not zero either.
+    """
+
+    least: float = 0.0
+    most: float = math.inf
+    whole: bool = False
+    positive: bool = False
+
+    def refusal(self, amount: float) -> str:
+        """What a strength must be, if it is not; else nothing."""
+        fits = self.least <= amount <= self.most and (amount > 0 or not self.positive)
+        if fits and (not self.whole or float(amount).is_integer()):
+            return ""
+        text = "a whole number" if self.whole else "a number"
+        if self.most < math.inf:
+            return f"{text} from {self.least:g} to {self.most:g}"
+        return f"{text} above 0" if self.positive else f"{text} of at least {self.least:g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """How an entry is built.
@@ -79,12 +107,16 @@ class Kind:
         as a noise that is calibrated to an epsilon on the host needs.
       settings: what the builder was made with.
       mixtures: what the attacker knows of its images; see `stages.audit.attacker_of`.
+      deforms: its images are deformed as `publish.warp` and `publish.elastic` say.
+      amounts: the strengths that it takes; they bypass its constructor where they are data.
     """
 
     build: Callable[[Asked], Any]
     traced: bool = True
     settings: Any = None
     mixtures: Mixtures = "none"
+    deforms: bool = False
+    amounts: Amounts = Amounts()
 
     @property
     def source(self) -> str:
@@ -93,7 +125,9 @@ class Kind:
         return repr((texts, self.settings))
 
 
-def on_features(cls: type[Any], *, mixtures: Mixtures = "none", **settings: Any) -> Kind:
+def on_features(
+    cls: type[Any], *, amounts: Amounts, mixtures: Mixtures = "none", **settings: Any
+) -> Kind:
     """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`."""
 
     def build(asked: Asked) -> Publishing:
@@ -106,10 +140,13 @@ def on_features(cls: type[Any], *, mixtures: Mixtures = "none", **settings: Any)
             modules=(type(publisher).__module__,),
         )
 
-    return Kind(build, settings=(cls.__qualname__, settings), mixtures=mixtures)
+    made_with = (cls.__qualname__, settings)
+    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts)
 
 
-def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:
+def with_generator(
+    cls: type[LatentPublisher], *, amounts: Amounts = Amounts(), **settings: Any
+) -> Kind:
     """A publisher of the latent family, whose generators all of the family share."""
 
     def build(asked: Asked) -> Publishing:
@@ -120,7 +157,11 @@ def with_generator(cls: type[LatentPublisher], **settings: Any) -> Kind:
         )
         return shared_generator(asked, publisher.release, type(publisher).__module__)
 
-    return Kind(build, settings=(cls.__qualname__, settings))
+    return Kind(build, settings=(cls.__qualname__, settings), amounts=amounts)
+
+
+EPSILONS = Amounts(positive=True)
+"""Where strength is epsilon."""
 
 
 def in_one_part(make: Callable[[Asked], Any]) -> Kind:
@@ -131,13 +172,15 @@ def in_one_part(make: Callable[[Asked], Any]) -> Kind:
         release = lambda key, state, records, strength: publisher(key, records)
         return Publishing(None, release, None, (), (type(publisher).__module__,))
 
-    return Kind(build, traced=False, settings=inspect.getsource(make))
+    settings = inspect.getsource(make)
+    return Kind(build, traced=False, settings=settings, amounts=EPSILONS)
 
 
 def in_two_parts(
     make: Callable[[Asked], Any],
     *,
     traced: bool = False,
+    deforms: bool = False,
     trainer: Callable[[Any], Any] = lambda publisher: publisher,
 ) -> Kind:
     """A publisher whose release sees the trained state alone, as formal guarantees ask.
@@ -146,6 +189,7 @@ def in_two_parts(
       make: the publisher, with `train(key, records)` and `release(key, trained, *, records, ...)`,
         where `records` is their number.
       traced: `release` takes the strength as data; else `make` has it as `asked.strength`.
+      deforms: see `Kind`.
       trainer: what trains; publishers with trainers of one class, the same settings, options and
         strength share what was trained.
     """
@@ -166,14 +210,16 @@ def in_two_parts(
             part.train, release, training, train_modules, (type(publisher).__module__,)
         )
 
-    return Kind(build, traced=traced, settings=inspect.getsource(make))
+    settings = inspect.getsource(make)
+    return Kind(build, traced=traced, settings=settings, deforms=deforms, amounts=EPSILONS)
 
 
-def asked_model(make: Callable[[Asked], Any]) -> Kind:
+def asked_model(make: Callable[[Asked], Any], *, amounts: Amounts = EPSILONS) -> Kind:
     """A model that is made for each strength.
 
     Args:
       make: the model, with `train(key, records) -> fitted` and `log_probs(fitted, x)`.
+      amounts: the strengths that it takes.
     """
 
     def build(asked: Asked) -> Modelling:
@@ -186,7 +232,7 @@ def asked_model(make: Callable[[Asked], Any]) -> Kind:
 
         return Modelling(fit, (type(model).__module__,))
 
-    return Kind(build, traced=False, settings=inspect.getsource(make))
+    return Kind(build, traced=False, settings=inspect.getsource(make), amounts=amounts)
 
 
 def shared_generator(asked: Asked, release: Callable[..., Release], module: str) -> Publishing:

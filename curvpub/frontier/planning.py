@@ -51,8 +51,7 @@ def plan(game: Game) -> list[Play]:
             asked = _asked(game, entry, point, None if kind.traced else point.amount)
             again = (asked.config, asked.strength)
             if again not in known:
-                known[again] = registry.build(entry.kind, asked)
-                _check(game, entry, point, known[again])
+                known[again] = _built(game, entry, point, asked)
             found.append(_play(game, entry, point, known[again]))
     return found
 
@@ -64,17 +63,26 @@ def _asked(game: Game, entry: Entry, point: Point, strength: float | None) -> re
     return registry.Asked(schema, point.config, trained, dict(entry.options), strength)
 
 
-def _check(game: Game, entry: Entry, point: Point, built: Any) -> None:
-    like = jax.eval_shape(lambda: game.members(0))
+def _built(
+    game: Game, entry: Entry, point: Point, asked: registry.Asked
+) -> registry.Publishing | registry.Modelling:
+    """A point's publisher or model, traced; what is wrong with it names the entry."""
     try:
-        if isinstance(built, registry.Publishing):
-            registry.check_traceable(built, like)
-        else:
-            strength = jax.ShapeDtypeStruct((), jnp.float32)
-            asked = lambda k, r, s: built.fit(k, r, s)(r.x)
-            jax.eval_shape(asked, jax.eval_shape(lambda: jax.random.key(0)), like, strength)
+        built = registry.build(entry.kind, asked)
+        _check(game, built)
     except (TypeError, ValueError) as error:
         raise ValueError(f"entries.{entry.name} at {point.strength:g}: {error}") from error
+    return built
+
+
+def _check(game: Game, built: registry.Publishing | registry.Modelling) -> None:
+    like = jax.eval_shape(lambda: game.members(0))
+    if isinstance(built, registry.Publishing):
+        registry.check_traceable(built, like)
+        return
+    strength = jax.ShapeDtypeStruct((), jnp.float32)
+    asked = lambda k, r, s: built.fit(k, r, s)(r.x)
+    jax.eval_shape(asked, jax.eval_shape(lambda: jax.random.key(0)), like, strength)
 
 
 def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
@@ -88,7 +96,7 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
     code = (code_digest(*built.modules), kind.source)
     name = store.fingerprint(
         game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
-        game.opponent(point.config, kind.mixtures).digest,
+        game.opponent(point.config, kind.mixtures, deforms=kind.deforms).digest,
     )  # fmt: skip
     return Play(
         entry=entry,

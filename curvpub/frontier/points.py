@@ -15,7 +15,7 @@ from curvpub.audit.attacks import usable_attacks
 from curvpub.audit.membership import complementary_pairs
 from curvpub.audit.statistics import Interval, game_figures, resolvable
 from curvpub.audit.worst_case import FEWEST_SHADOWS
-from curvpub.frontier.intervals import pair_interval
+from curvpub.frontier.intervals import accuracy_interval
 
 _DECILES = 10
 _FEWEST = 20  # records that a published mean must be over
@@ -35,8 +35,8 @@ class Asked(NamedTuple):
 class PairFigures(NamedTuple):
     """Figures of each pair of shadows; private, though no figure is of one record."""
 
-    accuracy: np.ndarray  # [P] on the reported half of the test records
-    validation: np.ndarray  # [P] on the other half
+    right: np.ndarray  # [P, T] share of a pair's shadows that know each reported test record
+    validation: np.ndarray  # [P] accuracy on the other half of the test records
     auc: dict[str, np.ndarray]  # attack to [P]
     tpr: dict[str, np.ndarray]  # attack to [P]; empty where the rate is not resolvable
 
@@ -58,8 +58,8 @@ def summarise(
     Raises:
       ValueError: signals or membership are unfit.
     """
-    right = np.asarray(signals["test_right"], np.float64)
-    validation, accuracy = (_by_pair(right[:, rows].mean(axis=1)) for rows in halves)
+    every = _by_pair(np.asarray(signals["test_right"], np.float64))
+    validation, right = every[:, halves[0]].mean(axis=1), every[:, halves[1]]
     fprs = [asked.fpr] if resolvable(asked.fpr, int((~member).sum(axis=1).min())) else []
     options = {"fprs": fprs, "bootstrap": asked.bootstrap, "seed": asked.seed}
     attacks, auc, tpr = usable_attacks(signals), {}, {}
@@ -75,11 +75,11 @@ def summarise(
     worst = {"auc": worst_of(rows, auc, "auc")}
     if fprs:
         worst["tpr"] = worst_of(rows, tpr, "tpr")
-    pairs = PairFigures(accuracy, validation, auc, tpr)
+    pairs = PairFigures(right, validation, auc, tpr)
     row = {
         "accuracy": [
             float(np.clip(v, 0.0, 1.0))
-            for v in pair_interval(accuracy, confidence=asked.confidence)
+            for v in accuracy_interval(right, confidence=asked.confidence, seed=asked.seed)
         ],
         "validation_accuracy": float(validation.mean()),
         "fpr": asked.fpr,
@@ -119,10 +119,11 @@ def most_exposed(
     """The worst attack on the records that are most exposed to it; see `summarise_most_exposed`.
 
     Records are chosen on one half of the shadows and measured on the other. The attack is the worst
-    of all, with the luck of the highest. None with fewer than 16 shadows.
+    of all, with the luck of the highest. None with fewer than 16 shadows. At least 20 records are
+    taken: aggregates of fewer would say something about single ones.
     """
-    count = round(asked.exposed_share * member.shape[1])
-    if len(member) < FEWEST_SHADOWS or count < 2:
+    count = max(_FEWEST, round(asked.exposed_share * member.shape[1]))
+    if len(member) < FEWEST_SHADOWS or count > member.shape[1]:
         return None
     found = [
         summarise_most_exposed(

@@ -13,6 +13,7 @@ from curvpub import evaluate
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.games import Game
 from curvpub.frontier.store import fingerprint
+from curvpub.models import check_kind
 from curvpub.runtime import files
 from curvpub.types import Records, Release
 
@@ -23,7 +24,8 @@ class Judge:
     """Measures releases of a game, in a feature space that is fitted once, outside the pool.
 
     Raises:
-      ValueError: `fine_tune_records` or `feature_weights` does not suit the data.
+      ValueError: `utility_models`, `fine_tune_records` or `feature_weights` does not suit the
+        data.
     """
 
     def __init__(self, game: Game):
@@ -154,6 +156,8 @@ def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:
 def _user_model(kind: str, steps: int, game: Game) -> evaluate.UserModel:
     """One of `evaluate.standard_models` with the frontier's steps."""
     base = game.config.base.audit
+    if kind == "conv":
+        check_kind("utility_models", kind, game.dataset.schema)
     if kind == "boosting":
         trees = max(1, steps // 10)
         return evaluate.UserModel(kind="boosting", steps=trees, learning_rate=0.1)

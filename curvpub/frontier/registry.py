@@ -13,6 +13,7 @@ import jax
 from curvpub import dp
 from curvpub.audit.sources import Mixtures
 from curvpub.frontier.kinds import (
+    Amounts,
     Asked,
     Kind,
     Modelling,
@@ -89,7 +90,9 @@ def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures 
         modules = (type(publisher).__module__, type(base).__module__)
         return Publishing(None, release, None, (), modules)
 
-    return Kind(build, settings=(inspect.getsource(make), swept), mixtures=mixtures)
+    amounts = Amounts(positive=swept)
+    made_with = (inspect.getsource(make), swept)
+    return Kind(build, settings=made_with, mixtures=mixtures, deforms=True, amounts=amounts)
 
 
 def _budget(asked: Asked) -> dp.Budget:
@@ -135,26 +138,32 @@ def _as_decoded(asked: Asked) -> Any:
     return dataclasses.replace(asked.problem, publish=publish)
 
 
+SIZES = Amounts(least=1, whole=True)
+"""Where strength is a number of records."""
+
 PUBLISHERS: dict[str, Kind] = {
     "raw": Kind(_raw),
-    "noise": on_features(NoisePublisher),
-    "ksame": on_features(KSamePublisher),
-    "mixup": on_features(MixupPublisher, mixtures="plain"),
-    "smote": on_features(SmotePublisher, mixtures="plain", neighbours=50),  # the most of strengths
+    "noise": on_features(NoisePublisher, amounts=Amounts()),
+    "ksame": on_features(KSamePublisher, amounts=SIZES),
+    "mixup": on_features(MixupPublisher, amounts=Amounts(positive=True), mixtures="plain"),
+    "smote": on_features(
+        SmotePublisher, amounts=Amounts(least=1, most=50, whole=True), mixtures="plain",
+        neighbours=50,
+    ),
     "deformed": _deformed(lambda schema: RawPublisher(schema=schema), swept=False),
     "deformed_mixup": _deformed(
         lambda schema: MixupPublisher(schema=schema), swept=True, mixtures="deformed"
     ),
     "latent_noise": with_generator(LatentNoisePublisher),
-    "latent_ksame": with_generator(LatentKSamePublisher),
+    "latent_ksame": with_generator(LatentKSamePublisher, amounts=SIZES),
     "reconstruction": with_generator(ReconstructionPublisher),
-    "prior": with_generator(PriorPublisher),
+    "prior": with_generator(PriorPublisher, amounts=Amounts(positive=True)),
     "geodesic": with_generator(GeodesicStepPublisher),
-    "method": Kind(_method),
+    "method": Kind(_method, deforms=True, amounts=Amounts(most=1)),
     # Strength is epsilon; the extra `dp` is needed.
     # Without guidance and deformation it is DP-MERF; so both publish from one generator.
     "dp_merf": in_two_parts(lambda a: FormalMerfPublisher(base=_merf(a))),
-    "formal_merf": in_two_parts(_formal_merf),
+    "formal_merf": in_two_parts(_formal_merf, deforms=True),
     "mst": in_one_part(  # needs the extra `marginals`
         lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_options(a))
     ),
@@ -174,9 +183,10 @@ PUBLISHERS: dict[str, Kind] = {
                 schema=a.schema, problem=a.problem, budget=_budget(a), **_options(a)
             )
         ),
+        deforms=True,
         trainer=lambda publisher: publisher.base,
     ),
-}
+}  # fmt: skip
 """Publishers by name: `kind` of an entry."""
 
 MODELS: dict[str, Kind] = {
@@ -192,7 +202,8 @@ MODELS: dict[str, Kind] = {
         lambda a: dp.ClippedClassifier(
             schema=a.schema, kind=a.config.audit.classifier, hidden=a.config.audit.hidden,
             channels=a.config.audit.channels, steps=round(a.strength or 1), **_options(a),
-        )
+        ),
+        amounts=Amounts(least=1, whole=True),
     ),
 }  # fmt: skip
 """Models trained on the raw data by name; their builders make `Modelling`."""
@@ -206,7 +217,7 @@ def build(kind: str, asked: Asked) -> Publishing | Modelling:
     """
     try:
         return (PUBLISHERS | MODELS)[kind].build(asked)
-    except TypeError as error:  # an option that the publisher does not have
+    except (ImportError, TypeError) as error:  # an extra, or an option that there is not
         raise ValueError(f"kind={kind!r}: {error}") from error
 
 

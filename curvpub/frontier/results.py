@@ -1,5 +1,6 @@
 """The result file: one JSON line a point, a comparison or a reference; aggregates only."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -41,6 +42,29 @@ def write(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes all lines atomically; a figure that is not finite is an error."""
     lines = [json.dumps(row, sort_keys=True, allow_nan=False) for row in rows]
     files.write_bytes(path, "\n".join(lines) + "\n")
+
+
+def set_aside(path: pathlib.Path, run: Mapping[str, Any]) -> pathlib.Path | None:
+    """Renames a result file that a run with other settings wrote, before another takes its place.
+
+    Args:
+      path: the result file, which need not be there.
+      run: the first line of the results that are to be written there.
+
+    Returns:
+      Its new path; None where there is none, or where its settings are the same.
+    """
+    if not path.exists():
+        return None
+    try:
+        first = next(iter(read(path)), {})
+    except ValueError:  # none of ours: all the more to be kept
+        first = {}
+    if all(first.get(k) == json.loads(json.dumps(run[k])) for k in ("configuration", "shared")):
+        return None
+    names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    return path.rename(kept)
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

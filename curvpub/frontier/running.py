@@ -36,7 +36,8 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
     Args:
       config: checked settings.
       workdir: folder of the run: `private/` (the cache, mode 0700), `results.jsonl`, `table.md`,
-        `figures/`.
+        `figures/`. Until all is measured, the points so far are in `results-unfinished.jsonl`;
+        results of other settings that are there already are kept as `results-1.jsonl` and so on.
       only: play only entries with one of these regular expressions, separated by commas, in their
         name, and measure the quality of these only; results have all that are complete.
 
@@ -53,9 +54,10 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
     games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
     plans, judges = [plan(game) for game in games], [Judge(game) for game in games]
     path, rows = workdir / "results.jsonl", [_run_row(config)]
+    unfinished = workdir / "results-unfinished.jsonl"
 
     def keep(found: list[Row]) -> None:
-        results.write(path, rows + found)
+        results.write(unfinished, rows + found)
 
     for game, plays, judge in zip(games, plans, judges, strict=True):
         logging.info(
@@ -63,15 +65,21 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
             game.shadows, len(plays),
         )  # fmt: skip
         rows += _run_game(game, plays, judge, chosen, keep)
+    kept = results.set_aside(path, rows[0])
+    if kept:
+        logging.info("results of other settings were there; they are in %s now", kept)
     results.write(path, rows)
+    unfinished.unlink(missing_ok=True)
     _show(rows, workdir)
     return path
 
 
 def _chosen(only: str, names: list[str]) -> list[str]:
     """The entries that are asked for; every expression must be found in one."""
-    parts = [part.strip() for part in only.split(",")]
+    parts = [part.strip() for part in only.split(",")] if only else [""]
     for part in parts:
+        if only and not part:
+            raise ValueError(f"only={only!r}: there is nothing between two of its commas")
         try:
             found = [name for name in names if re.search(part, name)]
         except re.error as error:

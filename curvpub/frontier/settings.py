@@ -186,6 +186,10 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
     for strength in strengths:
         here = changes | _swept(sweep, strength, prefix)
         amount = at if sweep else strength
+        refusal = (PUBLISHERS | MODELS)[values["kind"]].amounts.refusal(amount)
+        if refusal:
+            setting = "at" if sweep else "strengths"
+            raise ValueError(f"{prefix}.{setting}: {amount:g} must be {refusal}")
         points.append(Point(float(strength), float(amount), _changed(base, here, prefix)))
     return Entry(
         name=name,

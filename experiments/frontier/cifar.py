@@ -58,7 +58,7 @@ def get_config(size: str = "full"):
         entries = {k: v | {"strengths": STRENGTHS.get(k, v.get("strengths", (0.0,)))}
                    for k, v in entries.items()}  # fmt: skip
     config = frontier_dict(
-        base, entries, name="cifar10-small" if size == "small" else "cifar10",
+        base, entries, name="cifar10" if size == "full" else f"cifar10-{size}",
         quality_records=2000, utility_steps=500, utility_models=("linear", "conv"),
     )  # fmt: skip
     if size == "tiny":

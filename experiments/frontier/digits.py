@@ -205,8 +205,9 @@ def get_config(size: str = "full"):
     base.lower.left_out = 0.0  # competitors publish from generators that saw all records
     base.audit.update({"shadows": 8 if size == "tiny" else 32, "calls_at_once": 2})
     config = frontier_dict(
-        base, sized_entries(size), name="digits", quality_shadows=4, utility_steps=500
-    )
+        base, sized_entries(size), name="digits" if size == "full" else f"digits-{size}",
+        quality_shadows=4, utility_steps=500,
+    )  # fmt: skip
     if size == "tiny":
         config.quality_shadows = 1
         config.utility_steps = 100

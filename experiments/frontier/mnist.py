@@ -27,7 +27,8 @@ def get_config(size: str = "full", name: str = "mnist"):
     base.lower.left_out = 0.0  # competitors publish from generators that saw all records
     digits = runpy.run_path(str(HERE / "digits.py"))
     entries = digits["sized_entries"](size, 1024)
-    config = frontier_dict(base, entries, name=name, quality_shadows=2, utility_steps=500)
+    called = f"{name}-{size}" if size in ("formal", "all") else name
+    config = frontier_dict(base, entries, name=called, quality_shadows=2, utility_steps=500)
     if size == "all":
         config.base.audit.shadows_per_call = 32
         config.utility_models = ("linear", "mlp", "conv")

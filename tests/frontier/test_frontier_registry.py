@@ -10,7 +10,7 @@ import pytest
 
 from curvpub import bilevel
 from curvpub.config import config_dict, from_config_dict
-from curvpub.frontier import fingerprint, registry, settings
+from curvpub.frontier import fingerprint, quality, registry, settings
 from curvpub.frontier.games import Game
 from curvpub.publishers import LatentNoisePublisher, MixupPublisher, make_publisher
 from curvpub.types import Dataset, Records, Release, Schema
@@ -284,13 +284,7 @@ def test_the_attacker_is_told_which_publishers_mix_two_records():
     base = config_dict(publish={"warp": 0.5, "elastic": 0.6}, audit={"adaptive_steps": 0})
     raw = settings.frontier_dict(base, {"mixup": {"kind": "mixup", "strengths": (1.0,)}})
     config = settings.from_frontier_dict(raw)
-    rng = np.random.default_rng(0)
-    some = Records(x=rng.uniform(size=(40, 3, 3, 1)).astype("f"), y=rng.integers(0, 2, 40, "i4"))
-    game = Game(
-        config=config, seed=0, dataset=Dataset(schema=SCHEMA, pool=some, test=some),
-        member=np.ones((2, 40), bool), folder=pathlib.Path("nowhere"), digest="d",
-    )  # fmt: skip
-    point = config.entries[0].points[0].config
+    game, point = _game(config), config.entries[0].points[0].config
     found = {m: game.opponent(point, m) for m in ("none", "plain", "deformed")}
     assert len({o.digest for o in found.values()}) == 3
     pairs = {m: {o.name: o for o in found[m].attacker.observers}["sources"] for m in found}
@@ -298,3 +292,45 @@ def test_the_attacker_is_told_which_publishers_mix_two_records():
         "none": False, "plain": True, "deformed": True
     }  # fmt: skip
     assert (pairs["plain"].tangent.warp, pairs["deformed"].tangent.warp) == (0.0, 0.5)
+
+
+def test_the_attacker_is_told_who_deforms():
+    """Publishers that ignore the section's deformation are not attacked as if they deformed."""
+    told = {name for name, kind in registry.PUBLISHERS.items() if kind.deforms}
+    assert told == {"method", "deformed", "deformed_mixup", "formal", "formal_merf"}
+    base = config_dict(publish={"warp": 0.5, "elastic": 0.6})
+    upright = config_dict(publish={"warp": 0.0, "elastic": 0.0})
+    digests = {}
+    for name, run in (("deformed", base), ("upright", upright)):
+        raw = settings.frontier_dict(run, {"a": {"kind": "prior", "strengths": (1.0,)}})
+        config = settings.from_frontier_dict(raw)
+        game = _game(config)
+        point = config.entries[0].points[0].config
+        for deforms in (True, False):
+            found = game.opponent(point, deforms=deforms)
+            by = {o.name: o for o in found.attacker.observers}
+            digests[name, deforms] = found.digest
+            warp = 0.5 if name == "deformed" and deforms else 0.0
+            assert (by["generator"].warp, by["generator"].elastic) == (warp, 1.2 * warp)
+            # What lies near a record along deformations is looked at all the same.
+            assert ("sources" in by) == (name == "deformed")
+    assert digests["deformed", True] != digests["deformed", False]
+    assert digests["upright", True] == digests["upright", False]
+
+
+def _game(config):
+    """A game of forty pictures."""
+    rng = np.random.default_rng(0)
+    some = Records(x=rng.uniform(size=(40, 3, 3, 1)).astype("f"), y=rng.integers(0, 2, 40, "i4"))
+    return Game(
+        config=config, seed=0, dataset=Dataset(schema=SCHEMA, pool=some, test=some),
+        member=np.ones((2, 40), bool), folder=pathlib.Path("nowhere"), digest="d",
+    )  # fmt: skip
+
+
+def test_a_network_that_does_not_fit_the_pictures_is_refused_before_any_work():
+    base = config_dict(audit={"adaptive_steps": 0})
+    raw = settings.frontier_dict(base, {"raw": {"kind": "raw"}}, utility_models=("linear", "conv"))
+    game = _game(settings.from_frontier_dict(raw))
+    with pytest.raises(ValueError, match="utility_models='conv' needs edges that are multiples"):
+        quality.Judge(game)

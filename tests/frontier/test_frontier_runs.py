@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from curvpub import audit, evaluate
+from curvpub.audit import complementary_pairs
 from curvpub.config import config_dict
 from curvpub.frontier import (
     games,
     planning,
+    points,
     programs,
     quality,
     registry,
@@ -74,7 +76,7 @@ def memory(asked):
     return registry.Modelling(fit=fit, modules=())
 
 
-def attacker_of(config, schema, mixtures="none"):
+def attacker_of(config, schema, mixtures="none", *, deforms=True):
     """Two observers that compile in no time."""
     model = make_classifier(schema, kind="mlp", hidden=(16,), channels=4)
     return audit.Attacker((
@@ -270,11 +272,13 @@ def test_a_killed_run_goes_on_to_the_same_results(finished, tmp_path, monkeypatc
     monkeypatch.setattr(store.files, "write_arrays", die_at_the_fifteenth)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
-    partial = results.read(tmp_path / "results.jsonl")
+    assert not (tmp_path / "results.jsonl").exists()
+    partial = results.read(tmp_path / "results-unfinished.jsonl")
     assert [p["entry"] for p in results.points(partial)] == ["raw"]
     went_on = []
     monkeypatch.setattr(store.files, "write_arrays", lambda p, a: (went_on.append(p), write(p, a)))
     assert timeless(run(tmp_path)) == timeless(finished[1])
+    assert not (tmp_path / "results-unfinished.jsonl").exists()
     assert not set(went_on) & set(written)
     assert len(went_on) + len(written) == 6 * 8 + 8  # points and one training, by shadow
 
@@ -367,6 +371,19 @@ def test_table_goes_between_the_markers(finished):
         ({"entries": {"a": {"kind": "noise", "options": {"no": 1}}}}, "'no'"),
         ({"entries": {"a": {"kind": "method", "changes": {"audit.steps": 1}}}}, "audit.steps"),
         ({"entries": {"a": {"kind": "method", "changes": {"publish.rho": 2.0}}}}, "publish.rho"),
+        (
+            {"entries": {"a": {"kind": "ksame", "strengths": (2, 0)}}},
+            r"entries\.a\.strengths: 0 must be a whole number of at least 1",
+        ),
+        ({"entries": {"a": {"kind": "smote", "strengths": (51,)}}}, "whole number from 1 to 50"),
+        ({"entries": {"a": {"kind": "mixup", "strengths": (0.0,)}}}, "a number above 0"),
+        ({"entries": {"a": {"kind": "noise", "strengths": (-0.2,)}}}, "-0.2 must be a number of"),
+        (
+            {"entries": {"a": {"kind": "method", "at": 2.0, "sweep": "publish.copies"}}},
+            r"entries\.a\.at: 2 must be a number from 0 to 1",
+        ),
+        ({"entries": {"a": {"kind": "dp_sgd", "strengths": (-1.0,)}}}, "-1 must be a number above"),
+        ({"entries": {"a": {"kind": "clipped", "strengths": (30.4,)}}}, "30.4 must be a whole"),
         ({"seeds": (1, 1)}, "seeds"),
         ({"quality_shadows": 9}, "quality_shadows=9"),
         ({"quality_records": 9}, "quality_records=9 must be at least 10"),
@@ -476,6 +493,41 @@ def test_a_result_file_that_is_not_ours_is_refused(tmp_path):
             results.read(path)
 
 
+def test_results_of_other_settings_are_kept(finished, tmp_path):
+    rows = finished[1]
+    path = tmp_path / "results.jsonl"
+    assert results.set_aside(path, rows[0]) is None  # there are none
+    results.write(path, rows)
+    assert results.set_aside(path, rows[0]) is None
+    other = rows[0] | {"shared": rows[0]["shared"] | {"name": "other"}}
+    assert results.set_aside(path, other) == tmp_path / "results-1.jsonl"
+    assert results.read(tmp_path / "results-1.jsonl") == rows
+    path.write_text("somebody's own\n")
+    assert results.set_aside(path, other) == tmp_path / "results-2.jsonl"
+    assert not path.exists()
+
+
+def test_what_is_wrong_with_an_entry_names_it(tmp_path, monkeypatch):
+    def absent(asked):
+        raise ImportError("install the extra")
+
+    monkeypatch.setitem(registry.PUBLISHERS, "shrunk", registry.Kind(absent))
+    with pytest.raises(ValueError, match=r"entries\.mine at 0: kind='shrunk': install the extra"):
+        run(tmp_path, entries={"mine": {"kind": "shrunk"}})
+
+
+def test_aggregates_are_of_twenty_records_at_least():
+    rng = np.random.default_rng(0)
+    asked = points.Asked(fpr=0.05, exposed_share=0.05, bootstrap=20, confidence=0.95, seed=0)
+    for records, count in ((80, 20), (600, 30)):
+        member = complementary_pairs(rng, num_shadows=16, num_records=records)
+        signals = {"distance": np.where(member, 0.0, 1.0) + rng.random(member.shape)}
+        attacks = [a for a in audit.REGISTRY if a.name == "nearest"]
+        assert points.most_exposed(attacks, signals, member, asked)["count"] == count
+    few = {k: v[:, :19] for k, v in signals.items()}
+    assert points.most_exposed(attacks, few, member[:, :19], asked) is None
+
+
 def test_only_takes_several_expressions_and_names_the_one_that_is_nowhere():
     names = ["raw", "prior", "prior_few", "method"]
     assert running._chosen("", names) == names
@@ -483,5 +535,7 @@ def test_only_takes_several_expressions_and_names_the_one_that_is_nowhere():
     assert running._chosen("^prior$, method", names) == ["prior", "method"]
     with pytest.raises(ValueError, match=r"only='\[': '\[' is no expression"):
         running._chosen("[", names)
+    with pytest.raises(ValueError, match="only='prior,': there is nothing between"):
+        running._chosen("prior,", names)
     with pytest.raises(ValueError, match="only='prior,smote': 'smote' is in no entry: raw, prior"):
         running._chosen("prior,smote", names)

@@ -8,11 +8,11 @@ from curvpub.frontier.comparing import Measured
 
 
 def point(entry, role, accuracy, exposure, *, noise=0.0, pairs=16, seed=0, strength=0.0):
-    """A point whose pairs scatter about its figures by `noise`."""
+    """A point whose pairs scatter about its figures by `noise`; test records are all alike."""
     rng = np.random.default_rng(seed)
     draw = lambda mean: mean + noise * rng.normal(size=pairs)
     figures = points.PairFigures(
-        accuracy=draw(accuracy),
+        right=np.repeat(draw(accuracy)[:, None], 5, axis=1),
         validation=np.full(pairs, accuracy),
         auc={"worst": draw(0.5 + exposure), "weak": np.full(pairs, 0.5)},
         tpr={"worst": draw(exposure), "weak": np.full(pairs, 0.0)},
@@ -102,14 +102,70 @@ def test_selection_is_by_validation_and_takes_the_least_exposed():
 
 @pytest.mark.parametrize("pairs", [6, 16])
 def test_intervals_over_pairs_cover(pairs):
+    """Where test records are all alike, pairs alone are drawn."""
     rng = np.random.default_rng(1)
     games = 400
     held = 0
     for game in range(games):
-        values = rng.normal(0.3, 1.0, pairs)
-        found = intervals.pair_interval(values, confidence=0.9, seed=game)
+        values = np.repeat(rng.normal(0.3, 1.0, (pairs, 1)), 3, axis=1)
+        found = intervals.accuracy_interval(values, confidence=0.9, seed=game)
         held += found.low <= 0.3 <= found.high
     assert 0.86 <= held / games <= 0.95  # standard error 0.015
+
+
+@pytest.mark.parametrize(("records", "spread"), [(60, 0.3), (400, 0.3), (60, 0.0)])
+def test_intervals_over_test_records_and_pairs_cover(records, spread):
+    """Records differ in how hard they are, and pairs in how good: the mean of both is covered.
+
+    Owen's bootstrap of both at once counts the noise of single answers up to three times: the more
+    of it, the wider. Over pairs alone, a third of the intervals would miss in the first case.
+    """
+    rng = np.random.default_rng(2)
+    games, held, narrow = 200, 0, 0
+    for game in range(games):
+        chance = 0.7 + spread * rng.uniform(-1, 1, records) + 0.02 * rng.normal(size=(16, 1))
+        right = 0.5 * rng.binomial(2, np.clip(chance, 0, 1), (16, records))
+        found = intervals.accuracy_interval(right, confidence=0.9, seed=game)
+        held += found.low <= 0.7 <= found.high
+        alone = np.repeat(right.mean(axis=1, keepdims=True), 2, axis=1)
+        pairs = intervals.accuracy_interval(alone, confidence=0.9, seed=game)
+        narrow += pairs.low <= 0.7 <= pairs.high
+    assert held / games >= 0.85  # 0.9 less two and a half standard errors
+    if records == 60 and spread:
+        assert narrow / games < 0.7
+
+
+def test_resamples_are_the_naive_ones():
+    """The same records for all points, drawn beside the pairs."""
+    right = np.random.default_rng(3).uniform(size=(4, 6))
+    draws = intervals.draw(4, 6, seed=5)
+    assert draws.pairs.shape == (intervals.DRAWS + 1, 4)
+    assert draws.records.shape == (intervals.DRAWS + 1, 6)
+    assert draws.accuracy(right)[0] == pytest.approx(right.mean())
+    for b in (1, 17):
+        pairs, records = np.round(4 * draws.pairs[b]), np.round(6 * draws.records[b])
+        naive = [right[p, t] for p in range(4) for t in range(6)
+                 for _ in range(int(pairs[p] * records[t]))]  # fmt: skip
+        assert len(naive) == 24
+        assert draws.accuracy(right)[b] == pytest.approx(np.mean(naive))
+    other = intervals.draw(4, 4, seed=5)
+    assert np.abs(other.pairs[1:] - other.records[1:]).max() > 0.2  # not the same draws
+
+
+def test_an_accuracy_that_test_records_decide_widens_the_comparison():
+    """Two sides that know other records: which of them is more accurate is the records' luck."""
+    right = np.tile((np.arange(100) < 80).astype(float), (16, 1))
+    other = np.tile((np.arange(100) >= 21).astype(float), (16, 1))
+    rival = point("r", "competitor", 0.8, 0.2)
+    method = point("m", "method", 0.8, 0.1)
+    rival, method = (
+        Measured(entry=p.entry, role=p.role, strength=0.0, pairs=p.pairs._replace(right=r))
+        for p, r in ((rival, right), (method, other))
+    )
+    rows = comparing.at_equal_accuracy([rival, method], "auc", chance=0.5, confidence=0.95)
+    row = next(r for r in rows if r.anchor == "m")
+    assert row.ratio.value == pytest.approx(0.5, abs=1e-6)
+    assert row.ratio.low == 0.0  # in many resamples the rival is less accurate
 
 
 def test_intervals_of_a_ratio_cover():
@@ -155,9 +211,9 @@ def test_deciles_of_chance_are_flat():
 
 def test_few_pairs_and_absurd_confidence_are_refused():
     with pytest.raises(ValueError, match="pairs"):
-        intervals.pair_interval(np.array([1.0]), confidence=0.9)
+        intervals.accuracy_interval(np.ones((1, 3)), confidence=0.9)
     with pytest.raises(ValueError, match="confidence"):
-        intervals.pair_interval(np.array([1.0, 2.0]), confidence=1.5)
+        intervals.accuracy_interval(np.ones((2, 3)), confidence=1.5)
 
 
 def test_a_ratio_of_leaks_has_no_negative_end():
