@@ -51,8 +51,8 @@ ARROWS = {
     },
     "pipeline": {"config", "runtime", "stages", "workspace"},
     "frontier": {
-        "audit", "bilevel", "config", "data", "dp", "evaluate", "features", "publishers", "release",
-        "runtime", "stages", "types", "workspace",
+        "audit", "bilevel", "config", "data", "dp", "evaluate", "features", "models", "publishers",
+        "release", "runtime", "stages", "types", "workspace",
     },
     "main": {"config", "pipeline", "runtime"},
     "__init__": set(),
