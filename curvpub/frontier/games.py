@@ -66,20 +66,18 @@ class Game:
     def _opponents(self) -> dict[str, Opponent]:
         return {}
 
-    def opponent(
-        self, config: Config, mixtures: Mixtures = "none", *, deforms: bool = True
-    ) -> Opponent:
+    def opponent(self, config: Config, mixtures: Mixtures = "none") -> Opponent:
         """The attacker of a point: the same for all, but that the adaptive one knows its method.
 
         The attacker's own generator has the point's latent space and, where it is wider, its
         network, and the attacker's own likelihood; its curvature is at the point's scale, and its
-        deformations are the point's, or none. Where images are mixtures, the attacker knows that
-        too.
+        deformations are those of the point's settings, whether its publisher deforms or not: asking
+        about deformed copies finds more of samples of a prior as well. Where images are mixtures,
+        the attacker knows that too.
 
         Args:
           config: the point's settings.
           mixtures: of its kind; see `stages.audit.attacker_of`.
-          deforms: whether its kind publishes deformed images; see there.
         """
         base, own = self.config.base, config.model
         model = dataclasses.replace(
@@ -94,13 +92,10 @@ class Game:
         for name in _FREE:
             settings.pop(name)
         method = [dataclasses.asdict(part) for part in (known.model, known.lower, known.publish)]
-        upright = not deforms and (publish.warp > 0 or publish.elastic > 0)
-        more = ("upright",) if upright else ()
-        code = code_digest(*_ATTACK, skip=_FIGURES)
-        digest = fingerprint(settings, mixtures, method, code, *more)
+        digest = fingerprint(settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES))
         if digest not in self._opponents:
             schema = self.dataset.schema
-            attacker = attacker_of(known, schema, mixtures, deforms=not upright)
+            attacker = attacker_of(known, schema, mixtures)
             self._opponents[digest] = Opponent(attacker, self.dataset, digest)
         return self._opponents[digest]
 

@@ -107,7 +107,6 @@ class Kind:
         as a noise that is calibrated to an epsilon on the host needs.
       settings: what the builder was made with.
       mixtures: what the attacker knows of its images; see `stages.audit.attacker_of`.
-      deforms: its images are deformed as `publish.warp` and `publish.elastic` say.
       amounts: the strengths that it takes; they bypass its constructor where they are data.
     """
 
@@ -115,7 +114,6 @@ class Kind:
     traced: bool = True
     settings: Any = None
     mixtures: Mixtures = "none"
-    deforms: bool = False
     amounts: Amounts = Amounts()
 
     @property
@@ -180,7 +178,6 @@ def in_two_parts(
     make: Callable[[Asked], Any],
     *,
     traced: bool = False,
-    deforms: bool = False,
     trainer: Callable[[Any], Any] = lambda publisher: publisher,
 ) -> Kind:
     """A publisher whose release sees the trained state alone, as formal guarantees ask.
@@ -189,7 +186,6 @@ def in_two_parts(
       make: the publisher, with `train(key, records)` and `release(key, trained, *, records, ...)`,
         where `records` is their number.
       traced: `release` takes the strength as data; else `make` has it as `asked.strength`.
-      deforms: see `Kind`.
       trainer: what trains; publishers with trainers of one class, the same settings, options and
         strength share what was trained.
     """
@@ -211,7 +207,7 @@ def in_two_parts(
         )
 
     settings = inspect.getsource(make)
-    return Kind(build, traced=traced, settings=settings, deforms=deforms, amounts=EPSILONS)
+    return Kind(build, traced=traced, settings=settings, amounts=EPSILONS)
 
 
 def asked_model(make: Callable[[Asked], Any], *, amounts: Amounts = EPSILONS) -> Kind:

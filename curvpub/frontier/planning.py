@@ -96,7 +96,7 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
     code = (code_digest(*built.modules), kind.source)
     name = store.fingerprint(
         game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
-        game.opponent(point.config, kind.mixtures, deforms=kind.deforms).digest,
+        game.opponent(point.config, kind.mixtures).digest,
     )  # fmt: skip
     return Play(
         entry=entry,

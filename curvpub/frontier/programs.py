@@ -60,7 +60,7 @@ class Programs:
 
     def _opponent(self, play: Play) -> Opponent:
         kind = (registry.PUBLISHERS | registry.MODELS)[play.entry.kind]
-        return self.game.opponent(play.point.config, kind.mixtures, deforms=kind.deforms)
+        return self.game.opponent(play.point.config, kind.mixtures)
 
     def world(self, play: Play) -> World:
         """What the attacker of a point knows, on every device."""

@@ -92,7 +92,7 @@ def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures 
 
     amounts = Amounts(positive=swept)
     made_with = (inspect.getsource(make), swept)
-    return Kind(build, settings=made_with, mixtures=mixtures, deforms=True, amounts=amounts)
+    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts)
 
 
 def _budget(asked: Asked) -> dp.Budget:
@@ -159,11 +159,11 @@ PUBLISHERS: dict[str, Kind] = {
     "reconstruction": with_generator(ReconstructionPublisher),
     "prior": with_generator(PriorPublisher, amounts=Amounts(positive=True)),
     "geodesic": with_generator(GeodesicStepPublisher),
-    "method": Kind(_method, deforms=True, amounts=Amounts(most=1)),
+    "method": Kind(_method, amounts=Amounts(most=1)),
     # Strength is epsilon; the extra `dp` is needed.
     # Without guidance and deformation it is DP-MERF; so both publish from one generator.
     "dp_merf": in_two_parts(lambda a: FormalMerfPublisher(base=_merf(a))),
-    "formal_merf": in_two_parts(_formal_merf, deforms=True),
+    "formal_merf": in_two_parts(_formal_merf),
     "mst": in_one_part(  # needs the extra `marginals`
         lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_options(a))
     ),
@@ -183,7 +183,6 @@ PUBLISHERS: dict[str, Kind] = {
                 schema=a.schema, problem=a.problem, budget=_budget(a), **_options(a)
             )
         ),
-        deforms=True,
         trainer=lambda publisher: publisher.base,
     ),
 }  # fmt: skip

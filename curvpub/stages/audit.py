@@ -74,9 +74,7 @@ def make_attacker(run: Run) -> observers.Attacker:
     return attacker_of(run.config, run.dataset.schema)
 
 
-def attacker_of(
-    config: Config, schema: Schema, mixtures: Mixtures = "none", *, deforms: bool = True
-) -> observers.Attacker:
+def attacker_of(config: Config, schema: Schema, mixtures: Mixtures = "none") -> observers.Attacker:
     """The attacker that a configuration describes.
 
     Args:
@@ -84,9 +82,6 @@ def attacker_of(
       schema: the data set's public description.
       mixtures: what is known of images: none of them, plain ones or deformed ones are mixtures of
         two records.
-      deforms: images are published deformed as the section publish says. Else the attacker's own
-        generator counts on upright ones; deformations are undone all the same, for what lies near a
-        record along them is worth a look too.
     """
     settings = config.audit
     attacker = observers.standard_attacker(
@@ -102,7 +97,7 @@ def attacker_of(
         learning_rate=settings.learning_rate,
         label_scale=config.model.label_scale,
         flow_steps=settings.flow_steps,
-        generator=_adaptive(config, schema, deforms) if settings.adaptive_steps else None,
+        generator=_adaptive(config, schema) if settings.adaptive_steps else None,
         undoing=_undoing(config, schema, mixtures),
     )
     return with_references(
@@ -110,7 +105,7 @@ def attacker_of(
     )
 
 
-def _adaptive(config: Config, schema: Schema, deforms: bool) -> GeneratorObserver:
+def _adaptive(config: Config, schema: Schema) -> GeneratorObserver:
     """The attacker that runs our method on the release; settings of the method are public.
 
     What blurs the publisher's generator must not blur the attacker's: a wide likelihood or a narrow
@@ -141,8 +136,8 @@ def _adaptive(config: Config, schema: Schema, deforms: bool) -> GeneratorObserve
         step_size=lower.step_size,
         trust_radius=lower.trust_radius,
         ridge=lower.ridge,
-        warp=config.publish.warp if deforms else 0.0,
-        elastic=config.publish.elastic if deforms else 0.0,
+        warp=config.publish.warp,
+        elastic=config.publish.elastic,
         queries=settings.adaptive_queries,
     )
 

@@ -294,30 +294,6 @@ def test_the_attacker_is_told_which_publishers_mix_two_records():
     assert (pairs["plain"].tangent.warp, pairs["deformed"].tangent.warp) == (0.0, 0.5)
 
 
-def test_the_attacker_is_told_who_deforms():
-    """Publishers that ignore the section's deformation are not attacked as if they deformed."""
-    told = {name for name, kind in registry.PUBLISHERS.items() if kind.deforms}
-    assert told == {"method", "deformed", "deformed_mixup", "formal", "formal_merf"}
-    base = config_dict(publish={"warp": 0.5, "elastic": 0.6})
-    upright = config_dict(publish={"warp": 0.0, "elastic": 0.0})
-    digests = {}
-    for name, run in (("deformed", base), ("upright", upright)):
-        raw = settings.frontier_dict(run, {"a": {"kind": "prior", "strengths": (1.0,)}})
-        config = settings.from_frontier_dict(raw)
-        game = _game(config)
-        point = config.entries[0].points[0].config
-        for deforms in (True, False):
-            found = game.opponent(point, deforms=deforms)
-            by = {o.name: o for o in found.attacker.observers}
-            digests[name, deforms] = found.digest
-            warp = 0.5 if name == "deformed" and deforms else 0.0
-            assert (by["generator"].warp, by["generator"].elastic) == (warp, 1.2 * warp)
-            # What lies near a record along deformations is looked at all the same.
-            assert ("sources" in by) == (name == "deformed")
-    assert digests["deformed", True] != digests["deformed", False]
-    assert digests["upright", True] == digests["upright", False]
-
-
 def _game(config):
     """A game of forty pictures."""
     rng = np.random.default_rng(0)

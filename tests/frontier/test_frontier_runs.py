@@ -76,7 +76,7 @@ def memory(asked):
     return registry.Modelling(fit=fit, modules=())
 
 
-def attacker_of(config, schema, mixtures="none", *, deforms=True):
+def attacker_of(config, schema, mixtures="none"):
     """Two observers that compile in no time."""
     model = make_classifier(schema, kind="mlp", hidden=(16,), channels=4)
     return audit.Attacker((
