@@ -127,7 +127,7 @@ class AuditConfig:
     adaptive_steps: int = 600  # of the attacker's own generator; 0 = no such attack
     adaptive_sigma: float = 0.1  # of its likelihood: sharp, whatever the publisher's is
     adaptive_hidden: tuple[int, ...] = (256, 256)  # its least widths (mlp)
-    adaptive_queries: int = 8  # deformed copies of each record, where published ones are deformed
+    adaptive_queries: int = 8  # deformed copies of each record of images that are asked about
     tangent_sigma: float = 0.3  # of a pixel beside deformations; 0 = no attack that undoes these
     registered: int = 8  # published images each record is deformed into; 0 = tangents alone
     traced: int = 8  # records each published image is traced back to; 0 = no such attack

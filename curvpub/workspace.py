@@ -178,7 +178,8 @@ def audit_fingerprint(run: Run) -> str:
     settings = dataclasses.asdict(run.config.audit)
     for name in ("shadows_per_call", "calls_at_once", "bootstrap", "confidence", "fpr", "canaries"):
         settings.pop(name)
-    code = _code_digest(_PACKAGE / "audit", skip=FIGURES)
+    made_by = hashlib.sha256((_PACKAGE / "stages" / "attacker.py").read_bytes()).hexdigest()
+    code = [_code_digest(_PACKAGE / "audit", skip=FIGURES), made_by]
     text = json.dumps([run.fingerprint, settings, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -258,6 +259,17 @@ def test_nothing_stale_is_taken_over(done):
     assert workspace.fingerprint(settings(), other) != done.fingerprint
     more = dataclasses.replace(done, config=settings(audit__steps=101))
     assert workspace.audit_fingerprint(more) != workspace.audit_fingerprint(done)
+
+
+def test_who_attacks_is_in_the_audits_fingerprint(done, monkeypatch, tmp_path):
+    """Its code is not in the audit's part, since it reads the configuration."""
+    package = tmp_path / "curvpub"
+    shutil.copytree(workspace._PACKAGE, package)
+    monkeypatch.setattr(workspace, "_PACKAGE", package)
+    before = workspace.audit_fingerprint(done)
+    path = package / "stages" / "attacker.py"
+    path.write_text(path.read_text() + "# another attacker\n")
+    assert workspace.audit_fingerprint(done) != before
 
 
 def test_the_secret_is_drawn_once_and_kept_private(tmp_path):

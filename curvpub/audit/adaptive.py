@@ -43,7 +43,8 @@ class GeneratorObserver:
     Where published images are deformed, the release may have nothing near a record as it stands. So
     the test records are deformed in the attacker's training as the publisher deforms, and
     `generator_loss_copies` is the mean loss of deformed copies of the record; which of the two
-    losses says more depends on the data.
+    losses says more depends on the data. Copies are worth asking about where nothing is deformed,
+    too: a record's loss beside theirs tells what is remembered from what is easy.
 
     Attributes:
       schema: the data set's public description.
@@ -61,8 +62,9 @@ class GeneratorObserver:
       step_size: eta of its steps.
       trust_radius: longest perturbation.
       ridge: regularisation of the metric, times its mean eigenvalue.
-      warp: of the publisher's deformations; see `deform.deform`.
-      elastic: of the publisher's deformations.
+      warp: of the publisher's deformations, or of the copies where it has none; see
+        `deform.deform`.
+      elastic: the same.
       queries: deformed copies of each record.
     """
 

@@ -17,15 +17,16 @@ from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.frontier.store import fingerprint
 from curvpub.runtime import files
-from curvpub.stages.audit import attacker_of
+from curvpub.stages.attacker import attacker_of
 from curvpub.types import Dataset, Records
 
 _ATTACK = (
     "curvpub.audit.observers", "curvpub.audit.references", "curvpub.audit.adaptive",
     "curvpub.audit.registration", "curvpub.audit.sources", "curvpub.audit.tangent",
-    "curvpub.audit.world", "curvpub.frontier.models",
+    "curvpub.audit.world", "curvpub.frontier.models", "curvpub.stages.attacker",
 )  # fmt: skip
 _FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
+_SETTINGS = frozenset({"curvpub.config"})  # they count by their values
 
 
 class Opponent:
@@ -77,7 +78,7 @@ class Game:
 
         Args:
           config: the point's settings.
-          mixtures: of its kind; see `stages.audit.attacker_of`.
+          mixtures: of its kind; see `stages.attacker.attacker_of`.
         """
         base, own = self.config.base, config.model
         model = dataclasses.replace(
@@ -92,7 +93,9 @@ class Game:
         for name in _FREE:
             settings.pop(name)
         method = [dataclasses.asdict(part) for part in (known.model, known.lower, known.publish)]
-        digest = fingerprint(settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES))
+        digest = fingerprint(
+            settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES | _SETTINGS)
+        )
         if digest not in self._opponents:
             schema = self.dataset.schema
             attacker = attacker_of(known, schema, mixtures)

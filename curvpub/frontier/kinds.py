@@ -106,7 +106,7 @@ class Kind:
       traced: strength is data, so that a sweep compiles once; else one is built for each strength,
         as a noise that is calibrated to an epsilon on the host needs.
       settings: what the builder was made with.
-      mixtures: what the attacker knows of its images; see `stages.audit.attacker_of`.
+      mixtures: what the attacker knows of its images; see `stages.attacker.attacker_of`.
       amounts: the strengths that it takes; they bypass its constructor where they are data.
     """
 

@@ -9,7 +9,10 @@ import pytest
 
 from curvpub import deform, joint, obfuscate
 from curvpub.audit import auc, lira, play
+from curvpub.config import AuditConfig, Config, PublishConfig
 from curvpub.publishers import RawPublisher
+from curvpub.stages.attacker import attacker_of
+from curvpub.types import Column, Schema
 
 SIGNALS = {
     "generator_loss",
@@ -134,3 +137,24 @@ def test_deformed_copies_are_asked_about_too(generator_observer, release, world)
         generator_observer(warp=0.5, queries=2), generator_observer(warp=0.5),
     )]  # fmt: skip
     assert np.abs(leaves[0] - leaves[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "warp", "elastic", "asked"),
+    [
+        ("image", 0.2, 0.0, (0.2, 0.0)),
+        ("image", 0.0, 0.0, (0.5, 0.6)),  # nothing is deformed but the copies
+        ("table", 0.0, 0.0, (0.0, 0.0)),
+    ],
+)
+def test_copies_are_asked_about_whether_images_are_deformed_or_not(kind, warp, elastic, asked):
+    columns = tuple(Column(name=n) for n in "ab") if kind == "table" else ()
+    shape = (2,) if kind == "table" else (8, 8, 1)
+    schema = Schema(name="s", kind=kind, shape=shape, classes=("a", "b"), columns=columns)
+    config = Config(
+        publish=PublishConfig(warp=warp, elastic=elastic), audit=AuditConfig(adaptive_queries=3)
+    )
+    found = {o.name: o for o in attacker_of(config, schema).observers}
+    assert (found["generator"].warp, found["generator"].elastic) == asked
+    assert found["generator"].queries == 3
+    assert ("sources" in found) == (warp > 0)

@@ -14,7 +14,7 @@ from curvpub.audit.registration import Law, RegistrationObserver, energy, motion
 from curvpub.audit.tangent import TangentObserver, squared_distance, tangents, whitening
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
-from curvpub.stages.audit import attacker_of
+from curvpub.stages.attacker import attacker_of
 from curvpub.types import Column, Records, Release, Schema
 
 SHAPE = (14, 14, 1)

@@ -16,7 +16,7 @@ from curvpub.audit.sources import SourceObserver, plain_mixtures
 from curvpub.audit.tangent import TangentObserver, inverse_factor
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
-from curvpub.stages.audit import attacker_of
+from curvpub.stages.attacker import attacker_of
 from curvpub.types import Release, Schema
 from tests.audit.test_registration import SCHEMA, blobs, deformed
 

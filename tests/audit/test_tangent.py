@@ -17,7 +17,7 @@ from curvpub.audit.tangent import (
 )
 from curvpub.audit.world import make_world
 from curvpub.config import AuditConfig, Config, PublishConfig
-from curvpub.stages.audit import attacker_of
+from curvpub.stages.attacker import attacker_of
 from curvpub.types import Column, Records, Release, Schema
 
 SHAPE = (12, 12, 1)
