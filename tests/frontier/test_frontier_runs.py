@@ -176,7 +176,7 @@ def test_summaries_do_not_depend_on_the_cores(cores, finished):
     line = next(r for r in results.points(rows) if r["entry"] == "noise")
     assert found["attacks"] == line["attacks"]
     assert found["worst"] == line["worst"]
-    assert pairs.accuracy.shape == (4,)
+    assert pairs.right.shape == (4, 100)
 
 
 def test_figures_of_an_earlier_run_do_not_stay(finished, tmp_path):
