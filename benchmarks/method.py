@@ -30,7 +30,7 @@ from tqdm import tqdm
 from curvpub import audit, bilevel, data
 from curvpub.config import Config, from_config_dict
 from curvpub.publishers.curvature import CurvaturePublisher, Prepared, make_publisher
-from curvpub.stages.audit import attacker_of
+from curvpub.stages.attacker import attacker_of
 from curvpub.types import Dataset, Records
 
 ROOT = pathlib.Path(__file__).parent.parent
