@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from curvpub import deform, lower, obfuscate, upper
+from curvpub.blocks import map_blocks
 from curvpub.problem import (
     Batch,
     Bilevel,
@@ -28,12 +29,17 @@ from curvpub.problem import (
 from curvpub.types import Array
 from curvpub.upper import Metrics
 
+_DECISION_PROBES = 64  # decoder passes for the exposure that says who is left out
+_BLOCK = 256  # records measured at once
+
 __all__ = [
     "Batch",
     "Bilevel",
     "BilevelState",
     "Metrics",
     "bilevel_step",
+    "decide_left_out",
+    "decision_step",
     "deformed_batch",
     "exposure_rank",
     "init_state",
@@ -60,6 +66,7 @@ def init_state(key: Array, problem: Bilevel, num_records: int) -> BilevelState:
         discriminator_opt=discriminator_opt.init(discriminator),
         perturbation=obfuscate.init_perturbation(num_records, problem.generator.latent_dim),
         exposure=jnp.zeros((num_records,), jnp.float32),
+        decided=jnp.zeros((num_records,), jnp.float32),
     )
 
 
@@ -108,6 +115,50 @@ def next_batch(
     return take_batch(state, x, probs, batch_size=min(size, kept), out=out)
 
 
+def decision_step(problem: Bilevel) -> int | None:
+    """Number of steps after which it is decided who is left out; None where nobody is."""
+    if not problem.lower.left_out:
+        return None
+    return max(1, round(problem.lower.left_out_from * problem.train.steps))
+
+
+def decide_left_out(
+    problem: Bilevel,
+    state: BilevelState,
+    x: Array,
+    probs: Array,
+    settings: obfuscate.Settings | None = None,
+) -> BilevelState:
+    """Measures every record's exposure with the present decoder: the highest are left out.
+
+    Call it once, after `decision_step` steps; `run_steps` does. All records are measured at the
+    same time with the same number of probes.
+
+    Args:
+      problem: static description.
+      state: present state.
+      x: features of all records `[n, D]`.
+      probs: their one-hot labels `[n, C]`.
+      settings: of the lower level as data; those of the problem by default.
+
+    Returns:
+      The state with their exposures, as decided and as last seen.
+    """
+    settings = problem.settings() if settings is None else settings
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
+    key_fit, key_see = jax.random.split(key)
+    encode = lambda a: problem.generator.encode(state.generator, *a)[0]
+    some = jax.random.permutation(key_fit, x.shape[0])[: problem.train.batch_size]
+    fit = problem.fit_latent(state.generator, jax.vmap(encode)((x[some], probs[some])))
+    law = problem.law(state.generator, fit, state.step)
+    see = lambda a: lower.see_record(
+        problem, state.generator, law, *a, scale=settings.scale, num_probes=_DECISION_PROBES
+    )
+    keys = jax.random.split(key_see, x.shape[0])
+    _, seen = map_blocks(see, (keys, x, probs), block_size=_BLOCK)
+    return dataclasses.replace(state, exposure=seen, decided=seen)
+
+
 def deformed_batch(problem: Bilevel, state: BilevelState, batch: Batch) -> Batch:
     """The batch as training sees it: images deformed by `train.warp` and `train.elastic`.
 
@@ -145,14 +196,14 @@ def bilevel_step(
       The next state, and scalar metrics (means over the batch).
     """
     settings = problem.settings() if settings is None else settings
-    batch = deformed_batch(problem, state, batch)
+    own, batch = batch, deformed_batch(problem, state, batch)
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     key_lower, key_gen = jax.random.split(step_key)
     encode = lambda x, p: problem.generator.encode(state.generator, x, p)[0]
     codes = jax.vmap(encode)(batch.x, batch.probs)
     fit = problem.fit_latent(state.generator, codes)
     perturbation, table, metrics, run = lower.lower_step(
-        problem, key_lower, state, batch, fit, settings
+        problem, key_lower, state, own, fit, settings
     )
     state = dataclasses.replace(state, perturbation=perturbation, exposure=table)
     generator_opt, discriminator_opt = problem.optimizers()
@@ -198,9 +249,12 @@ def run_steps(
     probs: Array,
     *,
     num_steps: int,
+    start: int = 0,
     settings: obfuscate.Settings | None = None,
 ) -> tuple[BilevelState, Metrics]:
     """`num_steps` steps as one scan, for use inside a traced publisher.
+
+    Where records are left out, it is decided between two scans who they are.
 
     Args:
       problem: static description.
@@ -208,6 +262,7 @@ def run_steps(
       x: features of all records `[n, D]`.
       probs: one-hot labels `[n, C]`.
       num_steps: steps to run.
+      start: number of the first one, which is the state's.
       settings: of the lower level as data; those of the problem by default.
 
     Returns:
@@ -218,4 +273,10 @@ def run_steps(
         batch = next_batch(problem, state, x, probs, settings)
         return bilevel_step(problem, state, batch, settings)
 
-    return jax.lax.scan(body, state, None, length=num_steps)
+    decision = decision_step(problem)
+    if decision is None or not start < decision <= start + num_steps:
+        return jax.lax.scan(body, state, None, length=num_steps)
+    state, early = jax.lax.scan(body, state, None, length=decision - start)
+    state = decide_left_out(problem, state, x, probs, settings)
+    state, late = jax.lax.scan(body, state, None, length=start + num_steps - decision)
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)

@@ -66,7 +66,7 @@ class LowerConfig:
     ridge: float = 1e-2  # regularisation of the metric, times its mean eigenvalue
     batch_fraction: float = 0.125  # share of each batch whose perturbation moves
     left_out: float = 0.0  # share of records, the most exposed, without part in the release
-    left_out_from: float = 0.2  # share of training after which they are left out
+    left_out_from: float = 0.4  # share of training after which they are left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -48,20 +48,18 @@ def lower_step(
       the part is empty).
     """
     count = round(problem.lower.batch_fraction * batch.index.shape[0])
+    if problem.lower.batch_fraction:
+        count = max(1, count)
     if count == 0:
         return state.perturbation, state.exposure, {}, None
-    gen, probes = problem.generator, problem.lower.num_probes
+    gen = problem.generator
     fun, law = gen.decoder_fn(state.generator), problem.law(state.generator, fit, state.step)
     index, x, probs = batch.index[:count], batch.x[:count], batch.probs[:count]
     key_exposure, key_step = jax.random.split(key)
-    code = jax.vmap(lambda x, p: gen.encode(state.generator, x, p)[0])(x, probs)
-    point = jax.vmap(lambda x, p: joint.joint_point(gen.space, x, p))(x, probs)
-
-    def see(key: Array, code: Array, record: Array) -> Array:
-        near = law.local(fun, code)
-        return obfuscate.exposure(
-            key, near.fun, near.code, record, scale=settings.scale, num_probes=probes
-        )
+    see = lambda *record: see_record(
+        problem, state.generator, law, *record, scale=settings.scale,
+        num_probes=problem.lower.num_probes,
+    )  # fmt: skip
 
     def move(keys: Array, code: Array, delta: Array, rank: Array) -> Any:
         near = law.local(fun, code)
@@ -72,25 +70,58 @@ def lower_step(
             near.enter(delta),
             rank,
             settings,
-            num_probes=probes,
+            num_probes=problem.lower.num_probes,
             surface=near.surface,
         )
         return near.leave(moved), moved, info
 
-    seen = jax.vmap(see)(jax.random.split(key_exposure, count), code, point)
+    code, seen = jax.vmap(see)(jax.random.split(key_exposure, count), x, probs)
     table = state.exposure.at[index].set(seen)
     rank = exposure_rank(table, seen)
     keys = _step_keys(key_step, count, problem.lower.steps)
     before = state.perturbation[index]
     after, local, info = jax.vmap(move)(keys, code, before, rank)
+    length, radius = jax.vmap(obfuscate.safe_norm)(local), settings.strength * settings.trust_radius
     metrics = {
         "lower/exposure": jnp.mean(seen),
         "lower/curvature": jnp.mean(info.curvature),
-        "lower/perturbation": jnp.mean(jax.vmap(obfuscate.safe_norm)(local)),
+        "lower/perturbation": jnp.mean(length),
+        "lower/at_radius": jnp.mean(length > 0.999 * radius),
         "lower/stretch": jnp.mean(info.stretch),
     }
     run = LowerRun(keys, code, rank, before, after)
     return state.perturbation.at[index].set(after), table, metrics, run
+
+
+def see_record(
+    problem: Bilevel,
+    params: Any,
+    law: rvae.Law,
+    key: Array,
+    x: Array,
+    probs: Array,
+    *,
+    scale: obfuscate.Scalar,
+    num_probes: int,
+) -> tuple[Array, Array]:
+    """A record's code `[m]` and its exposure `[]`.
+
+    Args:
+      problem: static description.
+      params: of the generator.
+      law: of codes.
+      key: randomness of probes.
+      x: features `[D]`.
+      probs: one-hot label `[C]`.
+      scale: s of the curvature.
+      num_probes: decoder evaluations, even.
+    """
+    gen = problem.generator
+    code = gen.encode(params, x, probs)[0]
+    near = law.local(gen.decoder_fn(params), code)
+    record = joint.joint_point(gen.space, x, probs)
+    seen = obfuscate.exposure(key, near.fun, near.code, record, scale=scale, num_probes=num_probes)
+    return code, seen
 
 
 def live_perturbation(

@@ -27,6 +27,7 @@ class BilevelState:
       discriminator_opt: their optimiser's state.
       perturbation: one latent perturbation per record, `[n, m]`.
       exposure: last seen exposure per record, `[n]`; zero before its first visit.
+      decided: exposure of every record when it was decided who is left out, `[n]`; zeros before.
     """
 
     step: Array
@@ -37,6 +38,7 @@ class BilevelState:
     discriminator_opt: Any
     perturbation: Array
     exposure: Array
+    decided: Array
 
 
 @jax.tree_util.register_dataclass
@@ -162,20 +164,20 @@ def exposure_rank(table: Array, values: Array) -> Array:
 
 
 def left_out(problem: Bilevel, state: BilevelState, strength: obfuscate.Scalar = 1.0) -> Array:
-    """Records without part in training and release: the most exposed, once that is known `[n]`.
+    """Records without part in training and release: the most exposed, once that is decided `[n]`.
 
-    Exposure is the curvature at scale seen from the record, as last seen. Whoever is left out is
-    not visited again; its exposure stays as it was, and it comes back only where others' exposure
-    rises above it.
+    Exposure is the curvature at scale seen from the record. `bilevel.decide_left_out` measures it,
+    once, for all records alike: what single visits saw is noisy, and older for some than for
+    others.
 
     Args:
       problem: static description; `lower.left_out` is their share.
       state: present state.
       strength: of the lower level; at 0 nobody is left out.
     """
-    lower, table = problem.lower, state.exposure
-    begun = state.step >= round(lower.left_out_from * problem.train.steps)
-    return begun & (exposure_rank(table, table) >= 1.0 - strength * lower.left_out) & (table > 0.0)
+    table = state.decided
+    out = exposure_rank(table, table) >= 1.0 - strength * problem.lower.left_out
+    return out & (table > 0.0)
 
 
 def kept_share(rank: Array, publish: PublishConfig, strength: obfuscate.Scalar = 1.0) -> Array:

@@ -1,12 +1,14 @@
 """The bilevel step: one function of one state, the same however it is run."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 
 from curvpub import bilevel, deform, lower, obfuscate, upper
@@ -545,26 +547,85 @@ def test_kept_share_falls_with_exposure_and_aligned_keeps_all():
     np.testing.assert_array_equal(bilevel.kept_share(rank, aligned), 1.0)
 
 
-def left_out_state(setup, step):
-    """A state in which exposure grows with the row; row 47 has not been visited yet."""
-    exposure = (jnp.arange(COUNT, dtype=jnp.float32) + 1.0).at[COUNT - 1].set(0.0)
-    return dataclasses.replace(setup.fresh(), exposure=exposure, step=jnp.asarray(step, jnp.int32))
+def left_out_state(setup, step, decided=True):
+    """A state in which exposure grows with the row, as decided from half of 40 steps on."""
+    exposure = jnp.arange(COUNT, dtype=jnp.float32) + 1.0
+    kinds = {"exposure": exposure} | ({"decided": exposure} if decided else {})
+    return dataclasses.replace(setup.fresh(), step=jnp.asarray(step, jnp.int32), **kinds)
 
 
 @pytest.mark.parametrize(("strength", "expected"), [(1.0, 12), (0.5, 6), (0.0, 0)])
-def test_the_most_exposed_are_left_out_once_training_is_under_way(strength, expected):
+def test_the_most_exposed_are_left_out_once_it_is_decided(strength, expected):
     setup = make_setup(IMAGE, train={"steps": 40}, lower={"left_out": 0.25, "left_out_from": 0.5})
-    before, after = (left_out_state(setup, step) for step in (19, 20))
+    assert bilevel.decision_step(setup.problem) == 20
+    before, after = left_out_state(setup, 20, decided=False), left_out_state(setup, 20)
     assert not bilevel.left_out(setup.problem, before, strength).any()
     out = np.flatnonzero(bilevel.left_out(setup.problem, after, strength))
-    np.testing.assert_array_equal(out, np.arange(COUNT - 1 - expected, COUNT - 1))
+    np.testing.assert_array_equal(out, np.arange(COUNT - expected, COUNT))
 
 
-def test_nobody_is_left_out_before_a_visit_or_by_default(setup):
-    late = dataclasses.replace(setup.fresh(), step=jnp.asarray(40, jnp.int32))
-    quarter = make_setup(IMAGE, train={"steps": 40}, lower={"left_out": 0.25})
-    assert not bilevel.left_out(quarter.problem, late).any()
+def test_nobody_is_left_out_by_default(setup):
+    assert bilevel.decision_step(setup.problem) is None
     assert not bilevel.left_out(setup.problem, left_out_state(setup, 40)).any()
+
+
+def test_it_is_decided_once_by_exposures_of_all_at_the_same_time():
+    """Single visits see few probes, and some were long ago: they have no say in who is left out."""
+    level = {"left_out": 0.25, "left_out_from": 0.5, "num_probes": 2}
+    setup = make_setup(IMAGE, train={"steps": 40}, lower=level)
+    run = jax.jit(
+        functools.partial(bilevel.run_steps, setup.problem), static_argnames=("num_steps", "start")
+    )
+    early, _ = run(setup.fresh(), setup.x, setup.probs, num_steps=19)
+    assert not early.decided.any()
+    middle, _ = run(early, setup.x, setup.probs, num_steps=1, start=19)
+    assert (middle.decided > 0).all()
+    np.testing.assert_array_equal(middle.decided, middle.exposure)
+    told = dataclasses.replace(middle, exposure=middle.exposure[::-1])
+    again = bilevel.decide_left_out(setup.problem, told, setup.x, setup.probs)
+    np.testing.assert_allclose(again.decided, middle.decided, rtol=1e-5)  # fused differently
+    law, many = setup.problem.law(middle.generator, None), 2048
+    see = lambda k, x, p: lower.see_record(
+        setup.problem, middle.generator, law, k, x, p, scale=setup.problem.lower.scale,
+        num_probes=many,
+    )[1]  # fmt: skip
+    keys = jax.random.split(jax.random.key(7), COUNT)
+    truth = jax.vmap(see)(keys, setup.x, setup.probs)
+    assert scipy.stats.spearmanr(middle.decided, truth).statistic > 0.9
+    late, _ = run(middle, setup.x, setup.probs, num_steps=20, start=20)
+    np.testing.assert_array_equal(late.decided, middle.decided)
+    whole, metrics = run(setup.fresh(), setup.x, setup.probs, num_steps=40)
+    assert len(metrics["generator/loss"]) == 40
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        whole.generator,
+        late.generator,
+    )
+
+
+def test_the_lower_level_sees_the_record_itself_not_its_deformed_copy():
+    """Perturbations are added to clean codes, so that they are fitted to these."""
+    plain, deformed = make_setup(IMAGE), make_setup(IMAGE, train={"warp": 1.0, "elastic": 1.0})
+    states, losses = [], []
+    for setup in (plain, deformed):
+        state = setup.fresh()
+        batch = bilevel.next_batch(setup.problem, state, setup.x, setup.probs)
+        state, metrics = setup.step(state, batch)
+        states.append(state)
+        losses.append(metrics["generator/reconstruction"])
+    one, other = states
+    assert np.asarray(one.exposure > 0).any()
+    np.testing.assert_allclose(one.exposure, other.exposure, rtol=1e-5)
+    np.testing.assert_allclose(one.perturbation, other.perturbation, rtol=1e-3, atol=1e-6)
+    assert abs(losses[0] / losses[1] - 1.0) > 1e-3  # training itself is on deformed images
+
+
+def test_a_small_part_of_a_batch_is_one_record_at_least():
+    setup = make_setup(IMAGE, lower={"batch_fraction": 1e-3})
+    state = setup.fresh()
+    batch = bilevel.next_batch(setup.problem, state, setup.x, setup.probs)
+    state, _ = bilevel.make_bilevel_step(setup.problem)(state, batch)
+    assert np.sum(np.asarray(state.exposure) > 0) == 1
 
 
 def test_batches_pass_over_those_who_are_left_out():
@@ -573,7 +634,7 @@ def test_batches_pass_over_those_who_are_left_out():
         lambda state: bilevel.next_batch(setup.problem, state, setup.x, setup.probs).index
     )
     out = np.flatnonzero(bilevel.left_out(setup.problem, left_out_state(setup, 30)))
-    early = np.concatenate([draw(left_out_state(setup, step)) for step in range(20)])
+    early = np.concatenate([draw(left_out_state(setup, s, decided=False)) for s in range(20)])
     late = np.concatenate([draw(left_out_state(setup, step)) for step in range(20, 60)])
     assert set(out) <= set(early)
     assert set(late) == set(range(COUNT)) - set(out)

@@ -461,7 +461,7 @@ def test_records_that_are_left_out_have_no_copies(trained):
     publisher = dataclasses.replace(
         publisher, problem=dataclasses.replace(publisher.problem, lower=lower)
     )
-    state = dataclasses.replace(state, exposure=jnp.arange(COUNT, dtype=jnp.float32) + 1.0)
+    state = dataclasses.replace(state, decided=jnp.arange(COUNT, dtype=jnp.float32) + 1.0)
     call = jax.jit(publisher.publish)
     _, info = call(jax.random.key(3), state, prepared, publisher.settings())
     np.testing.assert_array_equal(np.flatnonzero(info.left_out), np.arange(30, COUNT))
@@ -494,13 +494,18 @@ def test_training_and_release_forget_who_is_left_out():
         IMAGE, train={"steps": 12}, lower={"left_out": 0.25, "left_out_from": 0.5}
     )
     prepared, problem = publisher.prepare(make_records(IMAGE, COUNT)), publisher.problem
-    run = jax.jit(lambda s, x: bilevel.run_steps(problem, s, x, prepared.probs, num_steps=6)[0])
-    middle = run(bilevel.init_state(key(0), problem, COUNT), prepared.x)
-    out = jnp.arange(COUNT) >= 30  # far enough above the others to stay so
-    middle = dataclasses.replace(middle, exposure=middle.exposure + 1000.0 * out)
+    run = jax.jit(
+        lambda s, x, start: bilevel.run_steps(
+            problem, s, x, prepared.probs, num_steps=6, start=start
+        )[0],
+        static_argnums=2,
+    )
+    middle = run(bilevel.init_state(key(0), problem, COUNT), prepared.x, 0)
+    out = jnp.arange(COUNT) >= 30
+    middle = dataclasses.replace(middle, decided=1.0 + out)
     np.testing.assert_array_equal(bilevel.left_out(problem, middle), out)
     other = jnp.where(out[:, None], 1.0 - prepared.x, prepared.x)
-    states = [run(middle, x) for x in (prepared.x, other)]
+    states = [run(middle, x, 6) for x in (prepared.x, other)]
     jax.tree.map(np.testing.assert_array_equal, states[0].generator, states[1].generator)
     np.testing.assert_array_equal(*(bilevel.left_out(problem, s) for s in states))
     _, info = jax.jit(publisher.publish)(key(1), states[0], prepared)

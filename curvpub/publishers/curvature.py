@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from curvpub import bilevel, features, joint, obfuscate, rvae
+from curvpub import bilevel, features, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.config import Config
+from curvpub.lower import see_record
 from curvpub.models import make_generator
 from curvpub.publishers import decoding
 from curvpub.types import Array, Records, Release, Schema
@@ -154,15 +155,10 @@ class CurvaturePublisher:
         count = prepared.x.shape[0]
         key_exposure, key_steps = jax.random.split(key)
 
-        def see(args: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            k, x, probs = args
-            code = gen.encode(state.generator, x, probs)[0]
-            near = law.local(fun, code)
-            record = joint.joint_point(gen.space, x, probs)
-            probes = publish.curvature_probes
-            return code, obfuscate.exposure(
-                k, near.fun, near.code, record, scale=settings.scale, num_probes=probes
-            )
+        see = lambda a: see_record(
+            self.problem, state.generator, law, *a, scale=settings.scale,
+            num_probes=publish.curvature_probes,
+        )  # fmt: skip
 
         keys = jax.random.split(key_exposure, count)
         code, seen = map_blocks(see, (keys, prepared.x, prepared.probs), block_size=_BLOCK)
@@ -184,7 +180,12 @@ class CurvaturePublisher:
             )
             return near.leave(moved)
 
-        delta = settings.strength * state.perturbation
+        def within(args: tuple[Array, Array]) -> Array:
+            z, d = args
+            near, radius = law.local(fun, z), settings.strength * settings.trust_radius
+            return near.leave(obfuscate.clip_norm(near.enter(d), radius))
+
+        delta = map_blocks(within, (code, state.perturbation), block_size=_BLOCK)
         if publish.drift_steps:
             keys = jax.random.split(key_steps, count)
             delta = map_blocks(descend, (keys, code, delta, rank), block_size=_BLOCK)

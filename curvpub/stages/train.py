@@ -39,12 +39,16 @@ def train(run: Run) -> None:
         bilevel.make_bilevel_step(problem), state, batch, title="train: bilevel step"
     )
     add_timing(run, "train: compile", seconds)
+    decision = bilevel.decision_step(problem)
+    decide = jax.jit(functools.partial(bilevel.decide_left_out, problem))
     began = time.perf_counter()
     with progress.bar(settings.steps, "train", initial=start) as bar:
         for number in range(start, settings.steps):
             batch = take(state, prepared.x, prepared.probs)
             state, metrics = step(state, batch)
             done = number + 1
+            if done == decision:
+                state = decide(state, prepared.x, prepared.probs)
             if done % settings.log_every == 0 or done == settings.steps:
                 _log(run, done, metrics, bar)
             bar.update()
