@@ -15,8 +15,11 @@ _ALWAYS_PUBLIC = (
     "all settings, which were chosen without the private records",
 )
 _ASSUMED = (
-    "the key is uniformly random, secret, and used once",
-    "single-precision arithmetic stands for real numbers, a pseudo-random generator for noise",
+    "the key is uniformly random, secret, and used once, as of curvpub.dp.secret_key(); with one "
+    "of jax.random.key(seed), 32 bits, nothing is promised: it is found by trying them all, by "
+    "what a release shows, such as the order of its rows",
+    "single-precision arithmetic stands for real numbers, a pseudo-random generator for noise: its "
+    "keys have 64 bits at most, so the guarantee is computational, against whoever cannot try all",
 )
 
 
