@@ -12,9 +12,11 @@ COUNT_PRIVATE = "add or remove one record, of a number of records that is itself
 _ALWAYS_PUBLIC = (
     "the schema (shape, names of columns, categories and classes, which columns hold whole "
     "numbers), which a source may have read off the records",
-    "all settings, which were chosen without the private records",
+    "all settings",
 )
 _ASSUMED = (
+    "the settings, bounds and cut points among them, were chosen without the private records; with "
+    "settings that were tried on them it does not hold, since epsilon does not count that",
     "the key is uniformly random, secret, and used once, as of curvpub.dp.secret_key(); with one "
     "of jax.random.key(seed), 32 bits, nothing is promised: it is found by trying them all, by "
     "what a release shows, such as the order of its rows",

@@ -94,6 +94,8 @@ def test_guarantee_spends_the_budget_and_no_more(name):
     assert any("numeric columns" in m for m in stated.mechanisms)
     assert any("secret_key" in text and "32 bits" in text for text in stated.assumptions)
     assert any("computational" in text for text in stated.assumptions)
+    assert any("chosen without the private records" in text for text in stated.assumptions)
+    assert not any("chosen" in fact for fact in stated.public)  # that is not for us to say
     assert dataclasses.asdict(stated)["noise_multiplier"] > 0
     if "merf" in name:
         plan = make("merf", TABLE, epsilon=3.0).plan()
