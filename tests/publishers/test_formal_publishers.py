@@ -360,3 +360,13 @@ def test_leave_one_out_does_not_refute_the_claim_and_can_refute_a_false_one(epsi
         assert figures.mu > 1.0 / dp.gaussian_noise(1.0, 1e-4)
     else:
         assert figures.auc > 0.5
+
+
+@pytest.mark.parametrize("name", ["merf", "formal_merf", "vae", "formal"])
+def test_leave_one_out_refuses_a_claim_whose_number_of_records_is_public(name):
+    pool = make_records(IMAGE, COUNT)
+    with pytest.raises(ValueError, match="set public_count"):
+        audit.leave_one_out(
+            make(name), audit.Attacker((_MeanObserver(),)), KEY, np.arange(COUNT), [0],
+            audit.make_world(IMAGE, pool, pool), runs=4, runs_per_call=4,
+        )  # fmt: skip
