@@ -3,6 +3,10 @@
 import dataclasses
 import math
 
+import numpy as np
+
+_LEAST_WIDTH = 2.0**-16  # of half the bounds' width, in units of their magnitude
+
 COUNT_PUBLIC = (
     "add or remove one record, where a removed record is one that contributes nothing: the number "
     "of records is public"
@@ -125,7 +129,21 @@ def public_facts(budget: Budget, count: int) -> tuple[str, ...]:
 
 
 def check_bounds(bounds: tuple[tuple[float, float], ...]) -> None:
-    """Raises ValueError where a pair is no finite interval."""
+    """Raises ValueError where a pair is no finite interval, or none that float32 resolves.
+
+    Records are float32: bounds that it rounds to one have width zero, and what is divided by that
+    is finite or not by the presence of one record. Values are rounded to 2^-24 of their magnitude,
+    so half a width of 2^-16 of it leaves them at least 256 steps on either side of the middle.
+    """
     for place, pair in enumerate(bounds):
         if len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf:
             raise ValueError(f"bounds[{place}]={pair!r} must be finite, (low, high), low < high")
+        with np.errstate(over="ignore"):
+            low, high = np.asarray(pair, np.float32)
+            half = np.float32(0.5) * (high - low)
+        least = max(_LEAST_WIDTH * max(abs(low), abs(high)), np.finfo(np.float32).tiny)
+        if not least <= half < math.inf:
+            raise ValueError(
+                f"bounds[{place}]={pair!r} are too close for float32, or too wide: shift or scale "
+                "the column"
+            )
