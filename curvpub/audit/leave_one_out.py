@@ -66,8 +66,12 @@ def leave_one_out(
     Without a target there is one record fewer, so the neighbouring data sets are those of adding or
     removing a record. The attacker is asked about the target alone.
 
+    A claim that takes the number of records as public cannot be tested so: it promises nothing of
+    the size and the scale of a release, which show that number.
+
     Args:
-      publisher: the publisher under audit.
+      publisher: the publisher under audit; where it has a `guarantee`, that must not depend on the
+        number of records.
       attacker: the attack.
       key: randomness of all runs.
       members: rows of the pool that are published, targets among them, int `[n]`, `n > 1`.
@@ -80,10 +84,11 @@ def leave_one_out(
       Signals in all runs, which are independent of one another.
 
     Raises:
-      ValueError: targets are no members or none, members repeat or lie outside the pool, or a
-        setting is out of range.
+      ValueError: targets are no members or none, members repeat or lie outside the pool, a setting
+        is out of range, or the publisher claims a guarantee for one number of records alone.
     """
     members = _check_runs(members, targets, len(world.pool), runs, runs_per_call)
+    _check_claim(publisher, len(members))
     rows = {}
 
     def call(keys: Array, members: Array, world: World, asked: World) -> dict[str, Array]:
@@ -157,6 +162,17 @@ def _run(
     key_publish, key_attack = jax.random.split(key)
     records = Records(x=world.pool.x[members], y=world.pool.y[members])
     return attacker.observe(key_attack, publisher(key_publish, records), asked)
+
+
+def _check_claim(publisher: Publisher, records: int) -> None:
+    """Refuses a publisher whose claim is about data sets of one size, which the game's are not."""
+    guarantee = getattr(publisher, "guarantee", None)
+    if guarantee is not None and guarantee(records) != guarantee(records - 1):
+        raise ValueError(
+            f"the guarantee for {records} records is not that for {records - 1}: it takes their "
+            "number as public, and leaving one out would refute what was never claimed; set "
+            "public_count of the publisher's budget"
+        )
 
 
 def _only(world: World, row: int) -> World:

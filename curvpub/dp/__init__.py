@@ -7,6 +7,7 @@ from curvpub.dp.accounting import gaussian_noise, sgd_noise, share_noise, spent_
 from curvpub.dp.classifier import ClippedClassifier, FittedClassifier
 from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_gradient, clipped_sum, gaussian
 from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
+from curvpub.dp.keys import secret_key
 from curvpub.dp.normalise import check_columns, encode, numeric_columns, private_features
 from curvpub.dp.sampling import capacity, poisson_batch, reserve, sampling_rate
 from curvpub.dp.training import SgdConfig, SgdPlan, draw_batch, noisy_mean, plan_sgd
@@ -36,6 +37,7 @@ __all__ = [
     "public_facts",
     "reserve",
     "sampling_rate",
+    "secret_key",
     "sgd_noise",
     "share_noise",
     "spent_epsilon",

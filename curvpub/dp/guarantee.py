@@ -3,6 +3,10 @@
 import dataclasses
 import math
 
+import numpy as np
+
+_LEAST_WIDTH = 2.0**-16  # of half the bounds' width, in units of their magnitude
+
 COUNT_PUBLIC = (
     "add or remove one record, where a removed record is one that contributes nothing: the number "
     "of records is public"
@@ -12,11 +16,16 @@ COUNT_PRIVATE = "add or remove one record, of a number of records that is itself
 _ALWAYS_PUBLIC = (
     "the schema (shape, names of columns, categories and classes, which columns hold whole "
     "numbers), which a source may have read off the records",
-    "all settings, which were chosen without the private records",
+    "all settings",
 )
 _ASSUMED = (
-    "the key is uniformly random, secret, and used once",
-    "single-precision arithmetic stands for real numbers, a pseudo-random generator for noise",
+    "the settings, bounds and cut points among them, were chosen without the private records; with "
+    "settings that were tried on them it does not hold, since epsilon does not count that",
+    "the key is uniformly random, secret, and used once, as of curvpub.dp.secret_key(); with one "
+    "of jax.random.key(seed), 32 bits, nothing is promised: it is found by trying them all, by "
+    "what a release shows, such as the order of its rows",
+    "single-precision arithmetic stands for real numbers, a pseudo-random generator for noise: its "
+    "keys have 64 bits at most, so the guarantee is computational, against whoever cannot try all",
 )
 
 
@@ -120,7 +129,21 @@ def public_facts(budget: Budget, count: int) -> tuple[str, ...]:
 
 
 def check_bounds(bounds: tuple[tuple[float, float], ...]) -> None:
-    """Raises ValueError where a pair is no finite interval."""
+    """Raises ValueError where a pair is no finite interval, or none that float32 resolves.
+
+    Records are float32: bounds that it rounds to one have width zero, and what is divided by that
+    is finite or not by the presence of one record. Values are rounded to 2^-24 of their magnitude,
+    so half a width of 2^-16 of it leaves them at least 256 steps on either side of the middle.
+    """
     for place, pair in enumerate(bounds):
         if len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf:
             raise ValueError(f"bounds[{place}]={pair!r} must be finite, (low, high), low < high")
+        with np.errstate(over="ignore"):
+            low, high = np.asarray(pair, np.float32)
+            half = np.float32(0.5) * (high - low)
+        least = max(_LEAST_WIDTH * max(abs(low), abs(high)), np.finfo(np.float32).tiny)
+        if not least <= half < math.inf:
+            raise ValueError(
+                f"bounds[{place}]={pair!r} are too close for float32, or too wide: shift or scale "
+                "the column"
+            )

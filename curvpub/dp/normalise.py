@@ -10,6 +10,7 @@ from jax.scipy.special import ndtri
 
 from curvpub import features
 from curvpub.dp.gradients import add_noise
+from curvpub.dp.guarantee import check_bounds
 from curvpub.types import Array, Schema
 
 _LEAST = 1e-2  # least standard deviation, in units of half the bounds' width
@@ -62,9 +63,11 @@ def private_features(
       count: what sums are divided by; public.
 
     Raises:
-      ValueError: bounds and numeric columns are not as many.
+      ValueError: bounds and numeric columns are not as many, or bounds are no intervals that
+        float32 resolves.
     """
     check_columns(schema, bounds)
+    check_bounds(bounds)
     if schema.kind == "image":
         return features.fit_features(schema, x)  # it has nothing to fit
     numeric = numeric_columns(schema)
@@ -76,7 +79,9 @@ def private_features(
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     columns = x[:, jnp.asarray(numeric)].astype(jnp.float32)
     columns = jnp.where(jnp.isfinite(columns), columns, middle[None])
-    unit = jnp.clip((columns - middle[None]) / half[None], -1.0, 1.0)
+    unit = (columns - middle[None]) / half[None]
+    # One that is not a number would turn the sums, and so show that its record is there.
+    unit = jnp.where(jnp.isnan(unit), 0.0, jnp.clip(unit, -1.0, 1.0))
     sums = jnp.stack([jnp.sum(unit, axis=0), jnp.sum(jnp.square(unit), axis=0)])
     deviation = noise_multiplier * (2.0 * len(numeric)) ** 0.5
     mean, square = add_noise(key, sums, deviation=deviation) / jnp.float32(count)

@@ -115,7 +115,10 @@ class Game:
     def key(self, purpose: str, shadow: int) -> jax.Array:
         """Randomness of one purpose in one shadow.
 
-        Entries share it: what differs between two of them is not their luck.
+        Entries share it: what differs between two of them is not their luck. So do the strengths of
+        an entry, in noise too: two releases of one game at different epsilons together show the
+        records' statistics without noise, whatever either promises alone. Releases never leave the
+        private side; figures over many records do, which no guarantee covers.
         """
         number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "big") >> 1
         root = jax.random.fold_in(jax.random.key(self.seed), number)

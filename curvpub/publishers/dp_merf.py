@@ -149,7 +149,7 @@ class DPMerfPublisher:
         )
 
     def __call__(self, key: Array, records: Records) -> Release:
-        """Publishes `records`.
+        """Publishes `records`; the guarantee asks for a key of `dp.secret_key`.
 
         Raises:
           ValueError: settings and records do not fit.

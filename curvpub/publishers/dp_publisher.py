@@ -70,6 +70,8 @@ class DPPublisher(abc.ABC):
     def __call__(self, key: Array, records: Records, strength: obfuscate.Scalar = None) -> Release:
         """Trains on `records` and publishes; see `release` for the strength.
 
+        The guarantee asks for a key of `dp.secret_key`.
+
         Raises:
           ValueError: settings and records do not fit.
         """

@@ -97,7 +97,7 @@ class FormalMerfPublisher:
         return Release(x=features.decode_features(base.schema, embedding.stats, x), y=label)
 
     def __call__(self, key: Array, records: Records) -> Release:
-        """Publishes `records`.
+        """Publishes `records`; the guarantee asks for a key of `dp.secret_key`.
 
         Raises:
           ValueError: settings and records do not fit.

@@ -9,6 +9,7 @@ from within a JAX program, and `mbi` is JAX itself: a program that waits for ano
 device may wait for ever. Records go through pipes and are never written down.
 """
 
+import hashlib
 import io
 import itertools
 import os
@@ -70,7 +71,7 @@ def synthesise(
       marginals say, moves by at most 1. Everything else is post-processing.
 
     Args:
-      seed: whole numbers of all randomness.
+      seed: whole numbers of all randomness, each less than 2^32.
       codes: private records, int `[n, d]`, column j in [0, sizes[j]).
       sizes: int `[d]`, d at least 2.
       rho: the budget.
@@ -78,7 +79,7 @@ def synthesise(
       rows: how many to make.
       iterations: of mirror descent.
     """
-    rng = np.random.default_rng([int(s) for s in seed])
+    rng = np.random.default_rng(stream_seed(seed, "noise and choice"))
     columns = len(sizes)
     deviation = concentrated.gaussian_deviation(rho / 3.0, queries=columns)
     count = lambda j: np.bincount(codes[:, j], minlength=sizes[j])
@@ -97,10 +98,26 @@ def synthesise(
         noisy = noisy + rng.normal(0.0, deviation, noisy.size)
         measured.append(((a, b), noisy, np.ones(noisy.size), deviation))
     model = _fit(merged, measured, total, iterations)
-    np.random.seed(int(rng.integers(2**32)))  # what mbi draws with
+    np.random.seed(stream_seed(seed, "mbi"))  # what it draws with
+    rng = np.random.default_rng(stream_seed(seed, "values and order"))  # these show
     made = model.synthetic_data(rows=rows).to_dict()
     drawn = [_unmerge(rng, np.asarray(made[_name(j)]), maps[j]) for j in range(columns)]
     return rng.permutation(np.stack(drawn, axis=1).astype(np.int32))
+
+
+def stream_seed(seed: np.ndarray, purpose: str) -> np.ndarray:
+    """Seed of one purpose's generator, eight whole numbers.
+
+    Generators of NumPy can be inverted: what shows, such as the order of rows, may tell the state
+    that it was drawn from. SHA-256 cannot, so that no purpose tells another's; the spawned seeds of
+    `np.random.SeedSequence` are mixed by steps that may be undone.
+
+    Args:
+      seed: whole numbers of all randomness, each less than 2^32.
+      purpose: what the generator is for.
+    """
+    digest = hashlib.sha256(np.asarray(seed, "<u4").tobytes() + purpose.encode()).digest()
+    return np.frombuffer(digest, "<u4")
 
 
 def merge_rare(noisy: np.ndarray, least: float) -> np.ndarray:

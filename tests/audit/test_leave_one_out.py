@@ -134,6 +134,23 @@ def test_compiles_once_for_each_size(world):
     assert sorted(sizes) == [19, 20]
 
 
+@dataclasses.dataclass(frozen=True)
+class Claiming(NoisySum):
+    """States a guarantee, of a number of records that is public or not."""
+
+    public_count: int = 0
+
+    def guarantee(self, records):
+        return {"epsilon": 1.0, "public": f"the number of records, {self.public_count or records}"}
+
+
+def test_a_claim_for_one_number_of_records_is_no_game_for_fewer(world):
+    found = play(Claiming(noise=1.0, public_count=20), world, runs=5, runs_per_call=5)
+    assert found.inside["projection"].shape == (1, 5)
+    with pytest.raises(ValueError, match=r"guarantee for 20 records is not.*set public_count"):
+        play(Claiming(noise=1.0), world, runs=5, runs_per_call=5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -127,11 +127,24 @@ def test_batch_overflow_is_within_delta():
         ({"statistics_share": 0.5}, r"statistics_share=0\.5"),
         ({"bounds": ((1.0, 1.0),)}, r"bounds\[0\]"),
         ({"bounds": ((0.0, 1.0), (0.0, math.inf))}, r"bounds\[1\]"),
+        ({"bounds": ((math.nan, 1.0),)}, r"bounds\[0\].* must be finite"),
+        ({"bounds": ((1.7e9, 1.7e9 + 50.0),)}, r"bounds\[0\].* too close for float32"),
+        ({"bounds": ((1.7e9, 1.7e9 + 4e4),)}, r"bounds\[0\].* too close for float32"),
+        ({"bounds": ((0.0, 1e-40),)}, r"bounds\[0\].* too close for float32"),
+        ({"bounds": ((-3e38, 3e38),)}, "or too wide"),
+        ({"bounds": ((0.0, 1e300),)}, "or too wide"),
     ],
 )
 def test_bad_budgets_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         dp.Budget(**{"epsilon": 1.0, "delta": 1e-5, **settings})
+
+
+@pytest.mark.parametrize(
+    "pair", [(1900, 2030), (0.0, 1e-30), (1.7e9, 1.7e9 + 6e4), (-1e38, 1e38), (-1.0, 1_500_000.0)]
+)
+def test_bounds_that_float32_resolves_are_taken(pair):
+    assert dp.Budget(epsilon=1.0, delta=1e-5, bounds=(pair,)).bounds == (pair,)
 
 
 def test_delta_must_protect_each_record():

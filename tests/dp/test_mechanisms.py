@@ -10,6 +10,7 @@ from mock_problems import IMAGE, TABLE, make_records
 from scipy import stats
 
 from curvpub import dp, features
+from curvpub.dp import normalise
 
 BOUNDS = ((0.0, 50_000.0), (0.0, 100.0))
 
@@ -247,3 +248,36 @@ def test_normalisation_is_finite_whatever_the_column():
     fitted = sums_of(x, 2.0)
     assert np.isfinite(fitted.quantiles).all()
     assert (np.diff(np.asarray(fitted.quantiles), axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("low", [1.7e9, 0.0, -1e38])
+def test_no_record_makes_normalisation_infinite(low):
+    """The narrowest bounds at their magnitude, or the widest, and any record beside others."""
+    high = {1.7e9: 1.7e9 + 6e4, 0.0: 3e-38, -1e38: 1e38}[low]
+    others = np.tile([0.5 * low + 0.5 * high, 50.0, 0.0], (5, 1))
+    for value in (low, high, 3e38, -3e38, np.nan, np.inf):
+        x = np.concatenate([others, [[value, 1.0, 0.0]]])
+        fitted = dp.private_features(
+            jax.random.key(0), TABLE, jnp.asarray(x, jnp.float32), ((low, high), (0.0, 100.0)),
+            noise_multiplier=0.1, count=6,
+        )  # fmt: skip
+        assert np.isfinite(fitted.quantiles).all()
+
+
+def test_what_is_no_number_does_not_reach_the_sums(monkeypatch):
+    """Even without the check of bounds, which are one number in float32."""
+    monkeypatch.setattr(normalise, "check_bounds", lambda bounds: None)
+    x = np.tile([1.7e9, 50.0, 0.0], (5, 1))
+    fitted = dp.private_features(
+        jax.random.key(0), TABLE, jnp.asarray(x, jnp.float32),
+        ((1.7e9, 1.7e9 + 50.0), (0.0, 100.0)), noise_multiplier=0.1, count=5,
+    )  # fmt: skip
+    assert np.isfinite(fitted.quantiles).all()
+
+
+def test_normalisation_refuses_bounds_that_float32_takes_for_one():
+    with pytest.raises(ValueError, match=r"bounds\[0\].* too close for float32"):
+        dp.private_features(
+            jax.random.key(0), TABLE, make_records(TABLE, 5).x, ((1.7e9, 1.7e9 + 50.0), (0.0, 1.0)),
+            noise_multiplier=1.0, count=5,
+        )  # fmt: skip

@@ -92,6 +92,10 @@ def test_guarantee_spends_the_budget_and_no_more(name):
     assert (stated.epsilon, stated.delta) == (3.0, 1e-4)
     assert "public" in stated.neighbours
     assert any("numeric columns" in m for m in stated.mechanisms)
+    assert any("secret_key" in text and "32 bits" in text for text in stated.assumptions)
+    assert any("computational" in text for text in stated.assumptions)
+    assert any("chosen without the private records" in text for text in stated.assumptions)
+    assert not any("chosen" in fact for fact in stated.public)  # that is not for us to say
     assert dataclasses.asdict(stated)["noise_multiplier"] > 0
     if "merf" in name:
         plan = make("merf", TABLE, epsilon=3.0).plan()
@@ -356,3 +360,13 @@ def test_leave_one_out_does_not_refute_the_claim_and_can_refute_a_false_one(epsi
         assert figures.mu > 1.0 / dp.gaussian_noise(1.0, 1e-4)
     else:
         assert figures.auc > 0.5
+
+
+@pytest.mark.parametrize("name", ["merf", "formal_merf", "vae", "formal"])
+def test_leave_one_out_refuses_a_claim_whose_number_of_records_is_public(name):
+    pool = make_records(IMAGE, COUNT)
+    with pytest.raises(ValueError, match="set public_count"):
+        audit.leave_one_out(
+            make(name), audit.Attacker((_MeanObserver(),)), KEY, np.arange(COUNT), [0],
+            audit.make_world(IMAGE, pool, pool), runs=4, runs_per_call=4,
+        )  # fmt: skip

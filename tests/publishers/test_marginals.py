@@ -158,6 +158,44 @@ def test_marginals_have_the_noise_that_the_guarantee_states(present, monkeypatch
     np.testing.assert_allclose(spent, rho)  # the third is what the choice of the tree takes
 
 
+def test_what_is_published_is_not_drawn_from_the_noise(monkeypatch):
+    """More noise, and another choice of tree, and still the same draws of mbi, values and order."""
+
+    class Model:
+        def project(self, names):
+            return type("Factor", (), {"datavector": lambda self: np.full(2, 50.0)})()
+
+        def synthetic_data(self, rows):
+            made = {f"c{j}": np.random.randint(0, 2, rows) for j in range(3)}
+            return type("Data", (), {"to_dict": lambda self: made})()
+
+    monkeypatch.setattr(spanning_tree, "_fit", lambda *args: Model())
+    # Three values of each column share a code, and are told apart again by draws.
+    monkeypatch.setattr(spanning_tree, "merge_rare", lambda noisy, least: np.array([0, 1, 1, 1]))
+    codes = np.random.default_rng(0).integers(0, 4, (100, 3))
+    settings = {"sizes": np.full(3, 4), "total": 100.0, "rows": 200, "iterations": 1}
+    choose, extra = spanning_tree.choose_tree, 0
+
+    def choose_after(rng, *args):
+        rng.normal(size=extra)
+        return choose(rng, *args)
+
+    monkeypatch.setattr(spanning_tree, "choose_tree", choose_after)
+    make = lambda seed: spanning_tree.synthesise(np.arange(4) + seed, codes, rho=1.0, **settings)
+    first, other = make(0), make(1)
+    extra = 7
+    np.testing.assert_array_equal(make(0), first)
+    assert not np.array_equal(other, first)
+
+
+def test_purposes_have_seeds_of_their_own():
+    seeds = [np.array([1, 2, 3, 2**32 - 1]), np.array([1, 2, 3, 4], np.uint32)]
+    found = [spanning_tree.stream_seed(s, p) for s in seeds for p in ("noise", "order")]
+    assert all(f.shape == (8,) for f in found)
+    assert len({f.tobytes() for f in found}) == 4
+    np.testing.assert_array_equal(found[0], spanning_tree.stream_seed(seeds[0], "noise"))
+
+
 def test_the_guarantee_spends_the_budget(present):
     stated = make(epsilon=2.0).guarantee(100)
     assert (stated.epsilon, stated.delta) == (2.0, 1e-4)
