@@ -59,7 +59,7 @@ class LowerConfig:
     step_size: float = 0.15
     proximity: float = 10.0  # lambda for the least exposed record
     proximity_exposed: float = 0.5  # lambda for the most exposed record
-    strength: float = 1.0  # share of the lower level in use; 0 publishes as if there were none
+    strength: float = 1.0  # share of all protection in use, deformation too (docs/bilevel.md)
     steps: int = 1  # lower-level steps of a record in one bilevel step
     trust_radius: float = 1.5  # longest perturbation, in units of the prior
     temperature: float = 0.0  # Langevin noise shaped by the metric

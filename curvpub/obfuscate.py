@@ -6,8 +6,9 @@ The problem of a record with code `z` is
 
 with `h_s` the curvature at scale s of the decoder seen from its own point, and the chord in ambient
 space standing for the geodesic distance, with which it agrees to second order. Both terms are
-squared ambient lengths, so the Riemannian gradient step `-eta G^-1 grad` has no unit to tune.
-`lambda` falls with the record's exposure: exposed records move further.
+squared ambient lengths, so the Riemannian gradient step `-eta G^-1 grad` has no unit. Where latents
+add little length it is long, and by default most steps are cut: their direction counts.
+`lambda` falls with the record's exposure: exposed records are held back less.
 
 Why this curvature: pointwise curvature of a decoder does not predict exposure to membership
 inference; curvature at a finite scale, on the joint manifold, seen from the record, does.
