@@ -108,9 +108,9 @@ class CurvaturePublisher:
           facts about it.
         """
         settings = self.settings() if settings is None else settings
-        key_drift, key_clean, key_draw, key_observe = jax.random.split(key, 4)
+        key_drift, key_clean, key_draw, key_observe, key_law = jax.random.split(key, 5)
         out = bilevel.left_out(self.problem, state, settings.strength)
-        law = self._law(key, state, prepared, out)
+        law = self._law(key_law, state, prepared, out)
         code, seen, rank, delta = self._perturb(key_drift, state, prepared, law, settings)
         moved = code + delta
         see = lambda key, codes: decoding.curvature_of_codes(
@@ -137,7 +137,7 @@ class CurvaturePublisher:
         """The law of codes, its precision fitted to all of them but those that are left out."""
         encode = lambda a: self.problem.generator.encode(state.generator, *a)[0]
         codes = map_blocks(encode, (prepared.x, prepared.probs), block_size=_BLOCK)
-        order = _kept_in_turn(jax.random.fold_in(key, 4), out, codes.shape[0])
+        order = _kept_in_turn(key, out, codes.shape[0])
         fit = self.problem.fit_latent(state.generator, codes[order])
         return self.problem.law(state.generator, fit)
 
