@@ -62,8 +62,8 @@ def test_exponential_map_of_random_decoder_keeps_its_speed():
     np.testing.assert_allclose(speeds, speeds[0], rtol=1e-6)
 
 
-# Speed and chord are right to the tolerance at each of a few dozen steps, which add up; roundings of
-# 6e-8 grow by the chart's stretch, up to 500 on the way.
+# Speed and chord are right to the tolerance at each of a few dozen steps, which add up; roundings
+# of 6e-8 grow by the chart's stretch, up to 500 on the way.
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize(("tolerance", "atol"), [(1e-2, 0.1), (1e-4, 5e-3)])
 def test_walks_follow_great_circles_past_the_charts_pole(dtype, tolerance, atol):
