@@ -23,11 +23,13 @@ from curvpub.geometry.curvature import (
 )
 from curvpub.geometry.geodesic import (
     GeodesicPath,
+    GeodesicWalk,
     brownian_motion,
     brownian_step,
     christoffel,
     exponential_map,
     geodesic_path,
+    geodesic_walk,
     parallel_transport,
     parallel_transport_along,
 )
@@ -65,6 +67,7 @@ from curvpub.geometry.shape import principal_curvatures, shape_operator, unit_no
 __all__ = [
     "Estimate",
     "GeodesicPath",
+    "GeodesicWalk",
     "QuadricFit",
     "brownian_motion",
     "brownian_step",
@@ -83,6 +86,7 @@ __all__ = [
     "geodesic",
     "geodesic_distance",
     "geodesic_path",
+    "geodesic_walk",
     "jacobian",
     "log_volume_element",
     "logarithm_map",

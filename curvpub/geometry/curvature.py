@@ -94,15 +94,22 @@ def scalar_curvature(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
 def normal_curvature(fun: DecoderFn, z: Array, v: Array, *, ridge: float = 0.0) -> Array:
     """Normal curvature `|II(v, v)| / G(v, v) []` in the direction of `v [m]`.
 
-    Zero, with a zero gradient, for a direction of no length.
+    Zero, with a zero gradient, for a direction of no length (to rounding: `J v` is nothing but that
+    of its m terms).
     """
-    bend = second_fundamental_form_apply(fun, z, v, v, ridge=ridge)
+    jac = jacobian(fun, z)
+    rows = _orthonormal_rows_of(jac, ridge)
+    second = second_derivative(fun, z, v, v)
+    bend = second - (rows @ second) @ rows
     squared = jnp.sum(jnp.square(bend))
     positive = squared > 0  # keeps the gradient finite on flat pieces
     length = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
     push = jax.jvp(fun, (z,), (v,))[1]
     scale = jnp.sum(jnp.square(push))
-    live = scale > 0
+    terms = jnp.abs(v) @ jnp.sqrt(jnp.sum(jnp.square(jac), axis=0))
+    # Rounding is no function of the point: no gradient.
+    floor = jax.lax.stop_gradient(8 * z.shape[0] * jnp.finfo(z.dtype).eps * terms)
+    live = scale > jnp.square(floor)
     return jnp.where(live, length / jnp.where(live, scale, 1.0), 0.0)
 
 
@@ -147,7 +154,10 @@ def _pairs(z: Array) -> int:
 
 def _orthonormal_rows(fun: DecoderFn, z: Array, ridge: float) -> Array:
     """Orthonormal tangent vectors, one a row, `[m, D]`; shorter ones with a ridge."""
-    jac = jacobian(fun, z)
+    return _orthonormal_rows_of(jacobian(fun, z), ridge)
+
+
+def _orthonormal_rows_of(jac: Array, ridge: float) -> Array:
     frame = metric_frame(regularise_metric(jac.T @ jac, ridge))
     return frame.T @ jac.T
 

@@ -32,6 +32,13 @@ class GeodesicPath(NamedTuple):
     velocities: Array  # [num_steps + 1, m] latent velocities, of constant length
 
 
+class GeodesicWalk(NamedTuple):
+    """Where a walk along a geodesic ended."""
+
+    point: Array  # [m] latent point
+    length: Array  # [] of the path that leads there, ambient units
+
+
 @precise
 def christoffel(fun: DecoderFn, z: Array, u: Array, v: Array, *, ridge: float = 0.0) -> Array:
     """`Gamma(u, v) = G^-1 J^T D^2 f(u, v) [m]`."""
@@ -72,6 +79,78 @@ def exponential_map(
     Arguments and errors are those of `geodesic_path`.
     """
     return geodesic_path(fun, z, v, num_steps=num_steps, ridge=ridge).points[-1]
+
+
+@precise
+def geodesic_walk(
+    fun: DecoderFn,
+    z: Array,
+    v: Array,
+    length: Array | float,
+    *,
+    num_steps: int = 64,
+    tolerance: float = 1e-2,
+    ridge: float = 0.0,
+) -> GeodesicWalk:
+    """Walks from `z [m]` in the direction of `v [m]`, in Runge-Kutta steps as long as they may be.
+
+    The path is that of `geodesic_path`, at the speed `|J z'| = 1` whatever the ridge. An exact path
+    keeps its speed, and a chord is no longer than its arc: a step after which one fails by more
+    than the tolerance is tried again, shorter, by the usual rule for a local error of fifth order.
+    An image is often bounded, and then a geodesic comes to its edge, where no latent
+    point lies, after a finite length: the walk ends where the tries do, before the edge.
+
+    Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section II.4
+    (choice of the step); Hairer, Lubich and Wanner, Geometric Numerical Integration, section IV.4
+    (return to the unit speed after each step, which keeps the order).
+
+    Args:
+      fun: decoder.
+      z: start `[m]`.
+      v: latent direction `[m]`; its length does not count.
+      length: of the path, in ambient units, `[]`; data.
+      num_steps: most Runge-Kutta steps tried, each as dear as one of `geodesic_path`. The loop ends
+        when the walk has its length; under `vmap`, when all walks have.
+      tolerance: of speed and chord, relative, at each step.
+      ridge: regularisation of the metric.
+
+    Returns:
+      The end point, and the length that led there: `length` unless steps did not suffice, and zero
+      with the point `z` where the direction has no length.
+
+    Raises:
+      ValueError: `num_steps` is not positive.
+    """
+    _check_steps(num_steps)
+    split = isometric_split(fun, z, derivatives=4 * num_steps * z.shape[0])
+
+    def norm(w: Array) -> Array:
+        return jnp.sqrt(w @ (w if split.gram is None else split.gram @ w))
+
+    def slope(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        return state[1], _steady(split, *state, ridge)
+
+    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        point, velocity, image, left, size, count = carry
+        h = jnp.minimum(size, left)
+        to, then = _runge_kutta(slope, jnp.zeros_like(h), (point, velocity), h)
+        seen, push = jax.jvp(split.head, (to,), (then,))
+        speed = norm(push)
+        error = jnp.maximum(jnp.abs(speed - 1.0), norm(seen - image) / h - 1.0) / tolerance
+        good = error <= 1.0  # nor is what isn't a number
+        factor = jnp.where(jnp.isfinite(error), jnp.clip(0.9 * error**-0.2, 0.2, 2.0), 0.2)
+        moved = (to, then / speed, seen, left - h)
+        kept = [jnp.where(good, a, b) for a, b in zip(moved, carry[:4], strict=True)]
+        return *kept, h * factor, count + 1
+
+    image, push = jax.jvp(split.head, (z,), (v,))
+    speed = norm(push)
+    length = jnp.asarray(length, z.dtype)
+    whole = jnp.where((speed > 0) & jnp.isfinite(speed), length, 0.0)
+    start = (z, v / speed, image, whole, whole / 4, jnp.zeros((), jnp.int32))
+    unfinished = lambda carry: (carry[3] > 0) & (carry[5] < num_steps)
+    point, _, _, left, _, _ = jax.lax.while_loop(unfinished, step, start)
+    return GeodesicWalk(point, whole - left)
 
 
 @precise
@@ -167,11 +246,25 @@ def brownian_step(fun: DecoderFn, z: Array, xi: Array, *, ridge: float = 0.0) ->
 def _christoffel(
     split: Split, z: Array, pairs: list[tuple[Array, Array]], ridge: float
 ) -> list[Array]:
-    jac = jax.jacfwd(split.head)(z)
-    lowered = jac.T if split.gram is None else jac.T @ split.gram
+    jac, lowered = _jacobian(split, z)
     metric = regularise_metric(lowered @ jac, ridge)
     second = jnp.stack([second_derivative(split.head, z, u, v) for u, v in pairs], axis=1)
     return list(metric_solve(metric, lowered @ second).T)
+
+
+def _steady(split: Split, z: Array, v: Array, ridge: float) -> Array:
+    """`-Gamma(v, v)`, and along v what keeps `|J v|`, which a ridge would not; `[m]`."""
+    jac, lowered = _jacobian(split, z)
+    metric = lowered @ jac
+    second = lowered @ second_derivative(split.head, z, v, v)
+    bend = metric_solve(regularise_metric(metric, ridge), second)
+    covector = metric @ v
+    return (covector @ bend - v @ second) / (covector @ v) * v - bend
+
+
+def _jacobian(split: Split, z: Array) -> tuple[Array, Array]:
+    jac = jax.jacfwd(split.head)(z)
+    return jac, jac.T if split.gram is None else jac.T @ split.gram
 
 
 def _check_steps(num_steps: int) -> None:
@@ -184,17 +277,22 @@ def _integrate(slope: Callable[[Array, Any], Any], start: Any, num_steps: int) -
     _check_steps(num_steps)
     dtype = jax.tree.leaves(start)[0].dtype
     h = jnp.asarray(1.0 / num_steps, dtype)
-    add = lambda y, a, k: jax.tree.map(lambda p, q: p + a * q, y, k)
 
     def step(y: Any, t: Array) -> tuple[Any, Any]:
-        k1 = slope(t, y)
-        k2 = slope(t + h / 2, add(y, h / 2, k1))
-        k3 = slope(t + h / 2, add(y, h / 2, k2))
-        k4 = slope(t + h, add(y, h, k3))
-        mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, k1, k2, k3, k4)
-        new = add(y, h, mean)
+        new = _runge_kutta(slope, t, y, h)
         return new, new
 
     times = jnp.arange(num_steps).astype(dtype) * h
     _, path = jax.lax.scan(step, start, times)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, path)
+
+
+def _runge_kutta(slope: Callable[[Array, Any], Any], t: Array, y: Any, h: Array) -> Any:
+    """One classical step of length h from the state y at t."""
+    add = lambda y, a, k: jax.tree.map(lambda p, q: p + a * q, y, k)
+    k1 = slope(t, y)
+    k2 = slope(t + h / 2, add(y, h / 2, k1))
+    k3 = slope(t + h / 2, add(y, h / 2, k2))
+    k4 = slope(t + h, add(y, h, k3))
+    mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, k1, k2, k3, k4)
+    return add(y, h, mean)

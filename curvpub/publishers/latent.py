@@ -117,7 +117,7 @@ class LatentPublisher(abc.ABC):
                 f"model.prior={prior!r} must be 'gaussian' for {type(self).__name__}: it moves "
                 "codes in units of the standard normal prior"
             )
-        key_source, key_move, key_decode = jax.random.split(key, 3)
+        key_source, key_move, key_decode = self._keys(key)
         prepared = self._method.prepare(records)
         code = encode_codes(self.problem, trained, prepared)
         strength = self.default_strength if strength is None else strength
@@ -135,6 +135,10 @@ class LatentPublisher(abc.ABC):
         publish = decoding.as_decoded(self.problem.publish)
         problem = dataclasses.replace(self.problem, publish=publish)
         return CurvaturePublisher(schema=self.schema, problem=problem)
+
+    def _keys(self, key: Array) -> Array:
+        """Keys of parents, movements and draws."""
+        return jax.random.split(key, 3)
 
     def _sources(self, key: Array, count: int) -> Array:
         publish = self.problem.publish

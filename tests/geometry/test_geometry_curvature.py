@@ -137,3 +137,25 @@ def test_retraction_is_second_order():
     jac = geometry.jacobian(surface.fun, z)
     close(jac.T @ acceleration, np.zeros(2))
     close(velocity, jac @ v)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dependent_latents_leave_the_curvature_of_the_image(dtype):
+    """`tanh(W B z)` with B of rank 4 on 6 latents, against the image's own four coordinates."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        weight, mix, z = (
+            rng.normal(size=(30, 4)) / 2,
+            rng.normal(size=(4, 6)),
+            rng.normal(size=6) / 3,
+        )
+        inner = lambda y, w=weight: jnp.tanh(surfaces.constant(w, y) @ y)
+        fun = lambda z, inner=inner, b=mix: inner(surfaces.constant(b, z) @ z)
+        exact = geometry.curvature_norm_squared(inner, jnp.asarray(mix @ z))
+        point = jnp.asarray(z, dtype)
+        # Roundings times the squared condition of J, some hundreds.
+        rtol = 1e-2 if dtype == jnp.float32 else 1e-8
+        np.testing.assert_allclose(geometry.curvature_norm_squared(fun, point), exact, rtol=rtol)
+        null = jnp.asarray(np.linalg.svd(mix)[2][-1], dtype)
+        assert geometry.normal_curvature(fun, point, null) == 0.0
+        assert np.all(np.isfinite(jax.grad(geometry.normal_curvature, 1)(fun, point, null)))

@@ -62,6 +62,60 @@ def test_exponential_map_of_random_decoder_keeps_its_speed():
     np.testing.assert_allclose(speeds, speeds[0], rtol=1e-6)
 
 
+# Speed and chord are right to the tolerance at each of a few dozen steps, which add up; roundings
+# of 6e-8 grow by the chart's stretch, up to 500 on the way.
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize(("tolerance", "atol"), [(1e-2, 0.1), (1e-4, 5e-3)])
+def test_walks_follow_great_circles_past_the_charts_pole(dtype, tolerance, atol):
+    """The path comes within 0.1 of the pole, which lies at infinity; few equal steps fail."""
+    z, v = jnp.array([-2.0, 0.1], dtype), jnp.array([-3.0, 0.2], dtype)
+    walk = jax.jit(
+        lambda z, v: geometry.geodesic_walk(
+            SPHERE.fun, z, v, 4.0, num_steps=99, tolerance=tolerance
+        )
+    )(z, v)
+    push = jax.jvp(SPHERE.fun, (z,), (v,))[1]
+    velocity = 4.0 * v / jnp.linalg.norm(push)
+    expected = great_circle(SPHERE.fun, z, velocity, 1)[0][-1]
+    assert walk.point.dtype == walk.length.dtype == dtype
+    assert walk.length == 4.0
+    np.testing.assert_allclose(SPHERE.fun(walk.point), expected, atol=atol)
+    few = geometry.exponential_map(SPHERE.fun, z, velocity, num_steps=4)
+    assert not np.linalg.norm(SPHERE.fun(few) - expected) < 0.5
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_walks_have_their_length_with_a_ridge(dtype):
+    """The ends of walks of growing length are a fine polygon: 60 chords fall short by 1e-3."""
+    fun, z = surfaces.random_decoder(0, 4, 30, dtype=dtype)
+    v = jnp.array([0.5, -0.3, 0.2, 0.4], dtype)
+    lengths = jnp.linspace(0.0, 3.0, 61, dtype=dtype)
+    walk = jax.jit(
+        jax.vmap(lambda r: geometry.geodesic_walk(fun, z, v, r, tolerance=1e-4, ridge=0.1))
+    )(lengths)
+    np.testing.assert_array_equal(walk.length, lengths)
+    points = jax.vmap(fun)(walk.point)
+    polygon = np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))
+    np.testing.assert_allclose(polygon, lengths[1:], rtol=3e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_walks_end_before_the_edge_of_a_bounded_image(dtype):
+    """On tanh a walk from 0 comes to `atanh(length)`; past the length 1 there is no point."""
+    walk = jax.jit(
+        lambda r: geometry.geodesic_walk(jnp.tanh, jnp.zeros(1, dtype), jnp.ones(1, dtype), r)
+    )
+    inside, beyond = walk(0.9), walk(3.0)
+    assert inside.length == jnp.asarray(0.9, dtype)
+    # The tolerance of a step, 1e-2, at each of a few.
+    np.testing.assert_allclose(jnp.tanh(inside.point), 0.9, atol=2e-2)
+    assert 0.95 < beyond.length < 1.03
+    np.testing.assert_allclose(jnp.tanh(beyond.point), beyond.length, atol=3e-2)
+    still = geometry.geodesic_walk(jnp.tanh, jnp.ones(1, dtype), jnp.zeros(1, dtype), 1.0)
+    assert still.length == 0.0
+    np.testing.assert_array_equal(still.point, 1.0)
+
+
 def test_logarithm_is_the_inverse():
     fun, z = surfaces.random_decoder(1, 3, 20)
     v = jnp.array([0.4, -0.3, 0.5])

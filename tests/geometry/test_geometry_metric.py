@@ -120,3 +120,50 @@ def test_dead_latent():
     assert np.all(np.isfinite(geometry.metric_solve(regular, metric)))
     blank = geometry.regularise_metric(jnp.zeros((2, 2)), 1e-3)
     close(blank, 1e-3 * np.eye(2))
+
+
+def dependent(seed, m, rank, dim):
+    """Columns of a random Jacobian that span fewer dimensions, in units that differ by 100."""
+    rng = np.random.default_rng(seed)
+    columns = rng.normal(size=(rank, m)) * 10.0 ** rng.uniform(-1, 1, m)
+    return rng.normal(size=(dim, rank)) @ columns
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("m", "rank", "dim"), [(3, 2, 20), (6, 4, 6), (6, 4, 50), (12, 8, 784)])
+def test_frame_has_as_many_columns_as_the_image_dimensions(dtype, m, rank, dim):
+    """Whatever the order of the latents; the last pivot of 300 maps is far above a rounding."""
+    jac = np.stack([dependent(seed, m, rank, dim) for seed in range(300)]).astype(dtype)
+    metric = jax.vmap(lambda j: jnp.matmul(j.T, j, precision="highest"))(jnp.asarray(jac))
+    frame = np.asarray(jax.jit(jax.vmap(geometry.metric_frame))(metric), np.float64)
+    live = (frame != 0).any(axis=1)
+    np.testing.assert_array_equal(live.sum(axis=1), rank)
+    rows = np.einsum("ndm,nmk->nkd", jac.astype(np.float64), frame)
+    inner = np.einsum("nkd,njd->nkj", rows, rows)
+    # One Cholesky pass squares the condition of the live columns, up to some hundreds here.
+    off = np.abs(inner - np.eye(m) * live[:, None, :]).max(axis=(1, 2))
+    assert np.median(off) < 100 * m * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ridge", [1e-2, 1e-3])
+def test_frame_with_a_ridge_is_the_triangular_one(dtype, ridge):
+    """All latents count, in their order, so results that use a ridge are those of Cholesky."""
+    for seed in range(20):
+        jac = dependent(seed, 8, 5, 40)
+        metric = geometry.regularise_metric(jnp.asarray(jac.T @ jac, dtype), ridge)
+        expected = np.linalg.inv(np.linalg.cholesky(np.asarray(metric, np.float64))).T
+        # Roundings times the condition, at most 8 / ridge.
+        close(geometry.metric_frame(metric), expected, 20 * np.finfo(dtype).eps * 8 / ridge)
+
+
+def test_singular_metrics_have_no_volume():
+    """Rank 4 of 6: eigenvalues that should be zero are roundings of either sign."""
+    jac = np.stack([dependent(seed, 6, 4, 6) for seed in range(400)]).astype(np.float32)
+    metric = jax.vmap(lambda j: jnp.matmul(j.T, j, precision="highest"))(jnp.asarray(jac))
+    values = jax.jit(jax.vmap(geometry.log_volume_element))(metric)
+    np.testing.assert_array_equal(values, -np.inf)
+    slope = jax.jit(jax.vmap(jax.grad(geometry.log_volume_element)))(metric)
+    np.testing.assert_array_equal(slope, 0.0)
+    regular = geometry.log_volume_element(jnp.diag(jnp.array([1.0, 1e-4], jnp.float32)))
+    close(regular, np.log(1e-2), 1e-6)
