@@ -37,6 +37,12 @@ class JointSpace:
         """Ambient dimension D + C."""
         return self.num_features + self.num_classes
 
+    @property
+    def num_numeric(self) -> int:
+        """Features with a Gaussian likelihood: all but one-hot entries."""
+        numeric = [block for block in self.blocks if block.kind == "numeric"]
+        return sum(block.stop - block.start for block in numeric)
+
 
 def joint_space(schema: Schema, *, label_scale: float) -> JointSpace:
     """The joint space of a data set."""

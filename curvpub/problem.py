@@ -121,7 +121,7 @@ class Bilevel:
             return rvae.GaussianLaw()
         warm_steps = round(self.model.brownian_warmup * self.train.steps)
         prior = params["prior"]
-        count, anchor = self.generator.space.num_features, self.model.brownian_anchor
+        count, anchor = self.generator.space.num_numeric, self.model.brownian_anchor
         return rvae.BrownianLaw(
             fun=self._likelihood_fn(params),
             extend=lambda fun: rvae.random_surface(fun, fit, count=count, anchor=anchor),

@@ -216,10 +216,12 @@ def random_surface(fun: DecoderFn, fit: LatentFit, *, count: int, anchor: float)
     Args:
       fun: decoder `[m] -> [D]`.
       fit: precision and unit.
-      count: number of features that carry the noise.
+      count: number of features that carry the noise; without any there is no such coordinate.
       anchor: share of the unit that every latent has; 0 for none.
     """
-    noisy = geometry.expected_decoder(fun, lambda z: precision.precision(fit.head, z) / count)
+    noisy = fun
+    if count:
+        noisy = geometry.expected_decoder(fun, lambda z: precision.precision(fit.head, z) / count)
     if not anchor:
         return noisy
     return lambda z: jnp.concatenate([noisy(z), jnp.sqrt(anchor * fit.unit) * z])

@@ -4,10 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mock_problems import IMAGE, TABLE, small_publisher
 from scipy import stats
 
 from curvpub import brownian, joint, precision, rvae
 from curvpub.features import FeatureBlock
+from curvpub.types import Column, Schema
+
+CATEGORICAL = Schema(
+    name="words",
+    kind="table",
+    shape=(2,),
+    classes=("no", "yes"),
+    columns=tuple(Column(name=name, categories=("a", "b", "c")) for name in ("one", "two")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +233,21 @@ def test_random_surface_adds_the_noises_length_and_the_anchor():
     np.testing.assert_allclose(jac.T @ jac, expected, rtol=1e-10)
     assert np.linalg.norm(slope) > 1e-3
     assert rvae.random_surface(fun, fit, count=7, anchor=0.0)(z).shape == (3,)
+    noiseless = rvae.random_surface(fun, fit, count=0, anchor=0.2)
+    jac = np.asarray(jax.jacfwd(noiseless)(z))
+    expected = plain.T @ plain + 0.2 * float(fit.unit) * np.eye(3)
+    np.testing.assert_allclose(jac.T @ jac, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("schema", "count"), [(TABLE, 2), (CATEGORICAL, 0), (IMAGE, 64)])
+def test_numeric_features_alone_carry_noise(schema, count):
+    """One-hot entries have no Gaussian noise: the law's surface is that of `count` of them."""
+    problem = small_publisher(schema, prior="brownian").problem
+    params, _ = problem.generator.init(jax.random.key(0))
+    codes = jax.random.normal(jax.random.key(1), (40, 2), jnp.float32)
+    z, fit = codes[0], problem.fit_latent(params, codes)
+    law = problem.law(params, fit)
+    anchor = problem.model.brownian_anchor
+    expected = rvae.random_surface(law.fun, fit, count=count, anchor=anchor)
+    np.testing.assert_array_equal(law.surface(z), expected(z))
+    assert law.surface(z).size == law.fun(z).size + (count > 0) + 2
