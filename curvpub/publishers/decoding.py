@@ -70,6 +70,7 @@ def keep_least_curved(
     Returns:
       Rows `[wanted]`.
     """
+    key_luck, key_order = jax.random.split(key)
     if problem.publish.oversample > 1:
         label = map_blocks(
             lambda z: _decoded_class(problem.generator, params, z), codes, block_size=BLOCK
@@ -77,12 +78,12 @@ def keep_least_curved(
         share_below = rank_within_class(
             curved, label, num_classes=problem.generator.space.num_classes
         )
-        luck = jax.random.uniform(jax.random.fold_in(key, 1), curved.shape, codes.dtype)
+        luck = jax.random.uniform(key_luck, curved.shape, codes.dtype)
         keep = jnp.argsort(strength * share_below + (1.0 - strength) * luck)[:wanted]
     else:
         keep = jnp.arange(codes.shape[0])
     # The order of publication says nothing about curvature or parents.
-    return jax.random.permutation(key, keep)
+    return jax.random.permutation(key_order, keep)
 
 
 def decode_codes(
@@ -116,13 +117,14 @@ def decode_codes(
     fun, x_sigma = gen.decoder_fn(params), problem.model.x_sigma
 
     def decode(args: tuple[Array, Array]) -> tuple[Array, Array]:
-        key, z = args
+        key_probe, key_draw, key_blur = jax.random.split(args[0], 3)
+        z = args[1]
         point = fun(z)
         x, probs = joint.split_point(gen.space, point)
         if publish.label_spread > 0:
             near = law.local(fun, z)
             bend = geometry.curvature_at_scale(
-                jax.random.fold_in(key, 1),
+                key_probe,
                 near.fun,
                 near.code,
                 scale=strength * publish.label_spread,
@@ -131,8 +133,8 @@ def decode_codes(
             probs = jnp.maximum(joint.split_point(gen.space, point + bend)[1], 0.0)
             probs = probs / jnp.sum(probs)  # a mean of distributions, up to rounding
         if publish.mode == "resampled":
-            x = joint.draw_observation(key, gen.space, point, x_sigma=x_sigma)
-        return _blur(jax.random.fold_in(key, 2), schema, publish, x, strength), probs
+            x = joint.draw_observation(key_draw, gen.space, point, x_sigma=x_sigma)
+        return _blur(key_blur, schema, publish, x, strength), probs
 
     keys = jax.random.split(key, codes.shape[0])
     x, probs = map_blocks(decode, (keys, codes), block_size=BLOCK)
