@@ -179,9 +179,10 @@ def live_perturbation(
 
 
 def _step_keys(key: Array, count: int, steps: int) -> Array:
-    """Keys `[count, steps]`."""
-    first = jax.random.split(key, count)[:, None]
+    """Keys `[count, steps]`; the first of a record does not depend on the number of steps."""
+    first = jax.random.split(key, count)
     if steps == 1:
-        return first
-    fold = jax.vmap(lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(jnp.arange(1, steps)))
-    return jnp.concatenate([first, fold(first[:, 0])], axis=1)
+        return first[:, None]
+    # A step splits its key in two, and `split(k, n)[i]` is `fold_in(k, i)`: the third is unused.
+    more = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, 2), steps - 1))(first)
+    return jnp.concatenate([first[:, None], more], axis=1)

@@ -10,7 +10,8 @@ import pytest
 from mock_problems import IMAGE, TABLE, make_records, small_publisher
 from scipy import stats
 
-from curvpub import bilevel, features, geometry, joint, publishers
+from curvpub import bilevel, features, geometry, joint, publishers, rvae
+from curvpub.publishers import decoding
 from curvpub.publishers.ksame import microaggregate
 from curvpub.publishers.latent import encode_codes
 from curvpub.types import Publisher
@@ -307,3 +308,52 @@ def test_bad_settings_and_records_are_refused(trained):
         base.train(jax.random.key(0), wrong)
     with pytest.raises(ValueError, match="strength of shape"):
         sibling(base, "geodesic").release(jax.random.key(0), state, records, jnp.ones(3))
+
+
+def test_label_probes_and_observations_are_independent(trained_table, monkeypatch):
+    """One code published often: the logit of its label is the probe's first number."""
+    base, records, state = trained_table
+    method = publishers.CurvaturePublisher(schema=TABLE, problem=base.problem)
+    publish = dataclasses.replace(base.problem.publish, mode="resampled", label_spread=0.5)
+    problem = dataclasses.replace(base.problem, publish=publish)
+    space = problem.generator.space
+    codes = jnp.zeros((400, 2), jnp.float32)
+
+    def bend(key, fun, code, **_):
+        odds = jnp.exp(jax.random.normal(key, (1,), code.dtype))
+        label = space.label_scale * jnp.concatenate([odds, jnp.ones_like(odds)])
+        features = jnp.zeros(space.num_features, code.dtype)
+        return jnp.concatenate([features, label - fun(code)[space.num_features :]])
+
+    monkeypatch.setattr(geometry, "curvature_at_scale", bend)
+    published = decoding.decode_codes(
+        jax.random.key(0), TABLE, problem, state.generator, rvae.GaussianLaw(),
+        method.prepare(records).stats, codes, strength=1.0,
+    )  # fmt: skip
+    logit = np.log(published.y[:, 0] / published.y[:, 1])
+    assert stats.kstest(logit, "norm").pvalue > 1e-3
+    for column in (0, 1):  # independent columns stay within 4.5 standard errors
+        assert np.ptp(published.x[:, column]) > 0
+        assert abs(stats.spearmanr(published.x[:, column], logit).statistic) < 4.5 / np.sqrt(400)
+
+
+def test_luck_and_order_of_a_selection_have_unrelated_keys(trained_table, monkeypatch):
+    """A permutation draws with children of its key, of which none may be the other's key."""
+    base, _, state = trained_table
+    publish = dataclasses.replace(base.problem.publish, oversample=2)
+    problem = dataclasses.replace(base.problem, publish=publish)
+    used = {}
+    for name in ("uniform", "permutation"):
+        plain = getattr(jax.random, name)
+        spy = lambda key, *a, name=name, plain=plain: (
+            used.setdefault(name, key) is key and plain(key, *a)
+        )
+        monkeypatch.setattr(jax.random, name, spy)
+    codes = jnp.zeros((8, 2), jnp.float32)
+    decoding.keep_least_curved(
+        jax.random.key(0), problem, state.generator, codes, codes[:, 0], wanted=4, strength=0.0
+    )
+    word = lambda key: tuple(np.asarray(jax.random.key_data(key)))
+    order = used["permutation"]
+    taken = {word(order)} | {word(jax.random.fold_in(order, i)) for i in range(8)}
+    assert word(used["uniform"]) not in taken
