@@ -124,7 +124,8 @@ def tuned_log_probs(
     known = features.fit_features(schema, release.x)
     params = train_network(key, schema, model, network, known, release)
     tuned = network._replace(init=lambda key, x: params)
-    params = train_network(jax.random.fold_in(key, 1), schema, again, tuned, known, few)
+    # The first training splits the key in three, and `split(k, n)[i]` is `fold_in(k, i)`.
+    params = train_network(jax.random.fold_in(key, 3), schema, again, tuned, known, few)
     return ask_network(schema, network, known, params, x)
 
 
