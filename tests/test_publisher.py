@@ -455,6 +455,22 @@ def test_strength_zero_publishes_own_labels(trained):
     np.testing.assert_allclose(release.y, own.y, atol=1e-6)  # a mean of equal numbers
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.0])
+def test_strength_cuts_perturbations_to_its_share_of_the_trust_radius(trained, strength):
+    """Those of a training at that strength are within it already, and stay as they are."""
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, drift_steps=0)
+    radius = publisher.problem.lower.trust_radius
+    length = jnp.linspace(0.0, 2.0 * radius, COUNT)
+    way = jax.random.normal(key(2), state.perturbation.shape)
+    way = way / jnp.linalg.norm(way, axis=1, keepdims=True)
+    state = dataclasses.replace(state, perturbation=length[:, None] * way)
+    settings = publisher.settings(strength)
+    _, info = jax.jit(publisher.publish)(key(3), state, prepared, settings)
+    expected = np.minimum(length, strength * radius)
+    np.testing.assert_allclose(info.perturbation, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_records_that_are_left_out_have_no_copies(trained):
     publisher, state, prepared = trained
     lower = dataclasses.replace(publisher.problem.lower, left_out=0.25)
