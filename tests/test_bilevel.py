@@ -620,6 +620,20 @@ def test_the_lower_level_sees_the_record_itself_not_its_deformed_copy():
     assert abs(losses[0] / losses[1] - 1.0) > 1e-3  # training itself is on deformed images
 
 
+def test_steps_of_a_record_share_no_bits():
+    """A step splits its key in two: no other step's key may be one of these."""
+    keys = lower._step_keys(jax.random.key(0), 3, 4)
+    words = lambda k: {tuple(w) for w in np.asarray(jax.random.key_data(k)).reshape(-1, 2)}
+    drawn = words(jax.vmap(jax.random.split)(keys.reshape(-1)))
+    assert len(words(keys)) == 12
+    assert len(drawn) == 24
+    assert not words(keys) & drawn
+    np.testing.assert_array_equal(
+        jax.random.key_data(keys[:, :1]),
+        jax.random.key_data(lower._step_keys(jax.random.key(0), 3, 1)),
+    )
+
+
 def test_a_small_part_of_a_batch_is_one_record_at_least():
     setup = make_setup(IMAGE, lower={"batch_fraction": 1e-3})
     state = setup.fresh()
