@@ -30,7 +30,7 @@ from curvpub.types import Array
 from curvpub.upper import Metrics
 
 _DECISION_PROBES = 64  # decoder passes for the exposure that says who is left out
-_BLOCK = 256  # records measured at once
+_BLOCK = 32  # records measured at once, each with all its probes: what bounds the memory
 
 __all__ = [
     "Batch",
