@@ -41,19 +41,20 @@ HOW_TO_READ = (
     "and `clipped` are classifiers trained on the raw records, which publish nothing.\n\n"
 )
 STALE = (
-    "**Too kind, until they are played again.** The frontiers here were summarised before several "
-    "mistakes were found. The attacks that fit a classifier to several signals (`combined`, "
-    "`pairs`) were fitted on some ten thousand rows, which weighs weak signals badly: on all rows "
-    "they find more, on `cifar10-small` seven hundredths of the method's excess AUC and one "
-    "hundredth of that of samples of the prior (`docs/method-log.md`). So shares of a competitor's "
-    "excess are too low by some hundredths of themselves. On Adult it may be more on either side: "
-    "`combined` went from 0.579 to 0.604 in the main job. And intervals of accuracies and at equal "
-    "accuracy are over shadows alone, the test records as given: on the digits these are 225, so "
-    "that an accuracy of 92% would vary by 1.8% (one standard error) with others, differences "
-    "between releases by less. And who was left out by the method's entries was chosen badly "
-    "(`docs/method-log.md`, \"Reviewed by strangers\"), which is not to their advantage; geodesic "
-    "steps of length 4 were integrated so roughly that their row says nothing. Classifiers trained on raw records are attacked one signal at a "
-    "time, without a classifier of all of them.\n\n"
+    "**Too kind, until they are played again.** The frontiers here were summarised before "
+    "several mistakes were found. The attacks that fit a classifier to several signals "
+    "(`combined`, `pairs`) were fitted on some ten thousand rows, which weighs weak signals "
+    "badly: on all rows they find more, on `cifar10-small` seven hundredths of the method's "
+    "excess AUC and one hundredth of that of samples of the prior (`docs/method-log.md`). So "
+    "shares of a competitor's excess are too low by some hundredths of themselves. On Adult it "
+    "may be more on either side: `combined` went from 0.579 to 0.604 in the main job. And "
+    "intervals of accuracies and at equal accuracy are over shadows alone, the test records as "
+    "given: on the digits these are 225, so that an accuracy of 92% would vary by 1.8% (one "
+    "standard error) with others, differences between releases by less. And who was left out by"
+    ' the method\'s entries was chosen badly (`docs/method-log.md`, "Reviewed by strangers"), '
+    "which is not to their advantage; geodesic steps of length 4 were integrated so roughly "
+    "that their row says nothing. Classifiers trained on raw records are attacked one signal at"
+    " a time, without a classifier of all of them.\n\n"
 )
 HEAD = (
     "# Frontiers\n\n"
