@@ -18,7 +18,6 @@ from benchmarks import command
 from benchmarks.method import settings
 from curvpub import bilevel, data
 from curvpub.blocks import map_blocks
-from curvpub.lower import see_record
 from curvpub.publishers.curvature import CurvaturePublisher, Prepared, make_publisher
 from curvpub.types import Array, Records
 
@@ -38,7 +37,7 @@ def true_exposure(
     problem = publisher.problem
     law = problem.law(state.generator, None)
     scale = problem.lower.scale
-    see = lambda a: see_record(
+    see = lambda a: bilevel.see_record(
         problem, state.generator, law, *a, scale=scale, num_probes=PROBES
     )[1]  # fmt: skip
     keys = jax.random.split(jax.random.key(3), own.x.shape[0])

@@ -18,6 +18,7 @@ import optax
 
 from curvpub import deform, lower, obfuscate, upper
 from curvpub.blocks import map_blocks
+from curvpub.lower import see_record
 from curvpub.problem import (
     Batch,
     Bilevel,
@@ -48,6 +49,7 @@ __all__ = [
     "make_bilevel_step",
     "next_batch",
     "run_steps",
+    "see_record",
     "take_batch",
 ]
 
@@ -151,7 +153,7 @@ def decide_left_out(
     some = jax.random.permutation(key_fit, x.shape[0])[: problem.train.batch_size]
     fit = problem.fit_latent(state.generator, jax.vmap(encode)((x[some], probs[some])))
     law = problem.law(state.generator, fit, state.step)
-    see = lambda a: lower.see_record(
+    see = lambda a: see_record(
         problem, state.generator, law, *a, scale=settings.scale, num_probes=_DECISION_PROBES
     )
     keys = jax.random.split(key_see, x.shape[0])

@@ -30,7 +30,7 @@ ARROWS = {
     "problem": {"brownian", "config", "models", "obfuscate", "rvae", "types"},
     "lower": {"hypergradient", "joint", "obfuscate", "problem", "rvae", "types"},
     "upper": {"joint", "lower", "obfuscate", "problem", "rvae", "types"},
-    "bilevel": {"deform", "lower", "obfuscate", "problem", "types", "upper"},
+    "bilevel": {"blocks", "deform", "lower", "obfuscate", "problem", "types", "upper"},
     "dp": {"blocks", "features", "models", "types"},
     "publishers": {
         "bilevel", "blocks", "config", "deform", "dp", "features", "geometry", "joint", "models",

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from curvpub import bilevel, features, obfuscate, rvae
 from curvpub.blocks import map_blocks
 from curvpub.config import Config
-from curvpub.lower import see_record
 from curvpub.models import make_generator
 from curvpub.publishers import decoding
 from curvpub.types import Array, Records, Release, Schema
@@ -155,7 +154,7 @@ class CurvaturePublisher:
         count = prepared.x.shape[0]
         key_exposure, key_steps = jax.random.split(key)
 
-        see = lambda a: see_record(
+        see = lambda a: bilevel.see_record(
             self.problem, state.generator, law, *a, scale=settings.scale,
             num_probes=publish.curvature_probes,
         )  # fmt: skip
