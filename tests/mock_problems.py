@@ -1,5 +1,9 @@
 """Small data sets and settings that several test modules share."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,6 +23,21 @@ TABLE = Schema(
         Column(name="region", categories=("north", "south", "west")),
     ),
 )
+
+
+def counting(fun: Callable[..., Any]) -> tuple[Callable[..., Any], list[None]]:
+    """`fun` for `jax.jit`, and a list that grows by one whenever it is traced.
+
+    The cache of `jax.jit` is no such count: it may forget a program that was just called.
+    """
+    traces: list[None] = []
+
+    @functools.wraps(fun)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        traces.append(None)
+        return fun(*args, **kwargs)
+
+    return counted, traces
 
 
 def make_records(schema: Schema, count: int, seed: int = 0) -> Records:

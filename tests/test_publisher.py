@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mock_problems import IMAGE, TABLE, make_records, small_publisher
+from mock_problems import IMAGE, TABLE, counting, make_records, small_publisher
 from scipy import stats
 
 from curvpub import bilevel, features, joint, obfuscate, publishers, rvae
@@ -322,14 +322,15 @@ def test_strength_zero_selects_without_regard_to_curvature(trained):
 def test_a_sweep_over_strength_and_steps_compiles_once(trained):
     publisher, state, prepared = trained
     publisher = with_publish(publisher, mode="aligned", drift_steps=4)
-    call = jax.jit(publisher.publish)
+    counted, traces = counting(publisher.publish)
+    call = jax.jit(counted)
     length = []
     for strength, steps in ((0.0, 4), (0.3, 0), (0.3, 4), (1.0, 4)):
         settings = publisher.settings(jnp.asarray(strength, jnp.float32))
         settings = settings._replace(num_steps=jnp.asarray(steps, jnp.int32))
         _, info = call(jax.random.key(18), state, prepared, settings)
         length.append(float(jnp.mean(info.perturbation)))
-    assert call._cache_size() == 1
+    assert len(traces) == 1
     assert length[0] == 0.0 < length[1] != length[2] < length[3]
     _, default = jax.jit(publisher.publish)(jax.random.key(18), state, prepared)
     np.testing.assert_allclose(np.mean(default.perturbation), length[3], rtol=1e-5)
@@ -339,9 +340,10 @@ def test_the_whole_publisher_takes_its_strength_as_data():
     """As a frontier runs it: training and publication at several strengths, one program."""
     publisher = small_publisher(IMAGE, train={"steps": 4})
     records = make_records(IMAGE, COUNT)
-    call = jax.jit(publisher)
+    counted, traces = counting(publisher)
+    call = jax.jit(counted)
     sweep = [call(jax.random.key(1), records, jnp.asarray(s, jnp.float32)) for s in (0.0, 1.0)]
-    assert call._cache_size() == 1
+    assert len(traces) == 1
     assert not np.array_equal(sweep[0].x, sweep[1].x)
     default = jax.jit(publisher)(jax.random.key(1), records)
     assert (np.abs(default.x - sweep[1].x) <= 1.01 / 255).mean() > 0.95
