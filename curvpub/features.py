@@ -75,17 +75,27 @@ def feature_dim(schema: Schema) -> int:
 def fit_features(schema: Schema, x: Array) -> FeatureStats:
     """Statistics of records `x [n, ...]` that `encode_features` needs.
 
-    Quantiles end at the member that 0.5% of the members, and at least five, reach or pass: what is
-    published is interpolated between them, and must not reveal an extreme value.
+    Quantiles end at the mean of five values (of fewer where members are under twenty), beyond which
+    0.5% of the members lie, and at least four: what is published is interpolated between them, and
+    many records take an end as it is. So an end must be neither an extreme value nor any one
+    member's, unless all five have it.
     """
     if schema.kind == "image":
         return FeatureStats(quantiles=jnp.zeros((0, _GRID), jnp.float32))
     levels = jnp.linspace(0.0, 1.0, _GRID, dtype=x.dtype)
     beyond = min(max(_TRIM_COUNT, math.ceil(_TRIM * x.shape[0])), x.shape[0] // 2) - 1
     ordered = jnp.sort(x, axis=0)
-    low, high = ordered[None, beyond], ordered[None, x.shape[0] - 1 - beyond]
+    inner = min(beyond + _TRIM_COUNT, (x.shape[0] + 1) // 2)
+    low, high = _mean(ordered[beyond:inner]), _mean(ordered[::-1][beyond:inner])
     quantiles = jnp.quantile(x, levels, axis=0)
     return FeatureStats(quantiles=jnp.minimum(jnp.maximum(quantiles, low), high).T)
+
+
+def _mean(values: Array) -> Array:
+    """Mean `[1, d]` of sorted columns `[k, d]`; of equal values exactly that value."""
+    first = values[:1]
+    mean = first + jnp.mean(values - first, axis=0, keepdims=True)
+    return jnp.where(jnp.all(values == first, axis=0), first, mean)
 
 
 def encode_features(schema: Schema, stats: FeatureStats, x: Array) -> Array:

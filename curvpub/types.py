@@ -112,9 +112,12 @@ class Dataset:
       pool: NumPy records from which members and non-members are drawn.
       test: NumPy records disjoint from the pool, never used for training.
       test_is_public: the test records may be shown in a public report.
+      pool_rows: row of each pool record in its source, int64 `[N]`, which is private; None
+        where it is not known.
     """
 
     schema: Schema
     pool: Records
     test: Records
     test_is_public: bool = False
+    pool_rows: Any = None

@@ -129,18 +129,29 @@ def test_no_value_outside_the_trimmed_range_is_published(integer):
     schema, fitted, _ = one_column(values, integer=integer)
     anything = jnp.linspace(-50.0, 50.0, 4001, dtype=jnp.float32)[:, None]
     decoded = np.asarray(features.decode_features(schema, fitted, anything))
-    # 0.5% of the members, rounded up, reach or pass either end, and the extremes do not show.
-    beyond = int(np.ceil(0.005 * COUNT))
-    ordered = np.sort(values).astype(np.float32)
-    assert decoded.min() == ordered[beyond - 1] > ordered[0]
-    assert decoded.max() == ordered[-beyond] < ordered[-1]
+    # Beyond the five that an end is the mean of lie 0.5% of the members, rounded up, less one.
+    beyond = int(np.ceil(0.005 * COUNT)) - 1
+    ordered = np.sort(values)
+    ends = ordered[beyond : beyond + 5].mean(), ordered[::-1][beyond : beyond + 5].mean()
+    ends = np.round(ends) if integer else ends
+    np.testing.assert_allclose([decoded.min(), decoded.max()], ends, rtol=1e-6)
+    assert ordered[0] < decoded.min() < decoded.max() < ordered[-1]
+
+
+def test_no_member_s_own_value_is_an_end():
+    """Many records take an end as it is, so it must not be anybody's value."""
+    values = np.random.default_rng(6).lognormal(10.0, 1.0, COUNT).astype(np.float32)
+    _, decoded = round_trip(values)
+    for end in (decoded.min(), decoded.max()):
+        assert (decoded == end).sum() > 5
+        assert end not in values
 
 
 def test_five_members_reach_the_ends_however_few_there_are():
     values = np.concatenate([[-900.0], np.arange(18.0, 78.0), [5000.0]])
     schema, fitted, _ = one_column(values, integer=True)
     decoded = features.decode_features(schema, fitted, jnp.asarray([[-9.0], [9.0]], jnp.float32))
-    np.testing.assert_array_equal(np.asarray(decoded).ravel(), [21.0, 74.0])
+    np.testing.assert_array_equal(np.asarray(decoded).ravel(), [23.0, 72.0])  # 21 to 25, 70 to 74
 
 
 def test_constant_column_is_published_as_it_is():

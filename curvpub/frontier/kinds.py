@@ -108,6 +108,8 @@ class Kind:
       settings: what the builder was made with.
       mixtures: what the attacker knows of its images; see `stages.attacker.attacker_of`.
       amounts: the strengths that it takes; they bypass its constructor where they are data.
+      reads: the settings of a publication or training that it reads; None for all of them. An entry
+        that changes another one is refused: it would be the same under another name.
     """
 
     build: Callable[[Asked], Any]
@@ -115,6 +117,7 @@ class Kind:
     settings: Any = None
     mixtures: Mixtures = "none"
     amounts: Amounts = Amounts()
+    reads: frozenset[str] | None = None
 
     @property
     def source(self) -> str:
@@ -123,13 +126,22 @@ class Kind:
         return repr((texts, self.settings))
 
 
+NOTHING = frozenset[str]()
+COPIES = frozenset({"publish.copies"})
+
+
 def on_features(
     cls: type[Any], *, amounts: Amounts, mixtures: Mixtures = "none", **settings: Any
 ) -> Kind:
-    """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`."""
+    """A publisher that trains nothing: `cls(schema=..., **settings)(key, records, strength)`.
+
+    It publishes as many records as the others, where it is told how many.
+    """
+    counted = "copies" in (field.name for field in dataclasses.fields(cls))
 
     def build(asked: Asked) -> Publishing:
-        publisher = cls(schema=asked.schema, **(settings | dict(asked.options)))
+        copies = {"copies": asked.config.publish.copies} if counted else {}
+        publisher = cls(schema=asked.schema, **(settings | copies | dict(asked.options)))
         return Publishing(
             train=None,
             release=lambda key, state, records, strength: publisher(key, records, strength),
@@ -139,7 +151,8 @@ def on_features(
         )
 
     made_with = (cls.__qualname__, settings)
-    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts)
+    reads = COPIES if counted else NOTHING
+    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts, reads=reads)
 
 
 def with_generator(
@@ -162,7 +175,7 @@ EPSILONS = Amounts(positive=True)
 """Where strength is epsilon."""
 
 
-def in_one_part(make: Callable[[Asked], Any]) -> Kind:
+def in_one_part(make: Callable[[Asked], Any], *, reads: frozenset[str] | None = None) -> Kind:
     """A publisher that is made for each strength, and called as `publisher(key, records)`."""
 
     def build(asked: Asked) -> Publishing:
@@ -171,13 +184,14 @@ def in_one_part(make: Callable[[Asked], Any]) -> Kind:
         return Publishing(None, release, None, (), (type(publisher).__module__,))
 
     settings = inspect.getsource(make)
-    return Kind(build, traced=False, settings=settings, amounts=EPSILONS)
+    return Kind(build, traced=False, settings=settings, amounts=EPSILONS, reads=reads)
 
 
 def in_two_parts(
     make: Callable[[Asked], Any],
     *,
     traced: bool = False,
+    reads: frozenset[str] | None = None,
     trainer: Callable[[Any], Any] = lambda publisher: publisher,
 ) -> Kind:
     """A publisher whose release sees the trained state alone, as formal guarantees ask.
@@ -186,6 +200,7 @@ def in_two_parts(
       make: the publisher, with `train(key, records)` and `release(key, trained, *, records, ...)`,
         where `records` is their number.
       traced: `release` takes the strength as data; else `make` has it as `asked.strength`.
+      reads: see `Kind`.
       trainer: what trains; publishers with trainers of one class, the same settings, options and
         strength share what was trained.
     """
@@ -207,7 +222,7 @@ def in_two_parts(
         )
 
     settings = inspect.getsource(make)
-    return Kind(build, traced=traced, settings=settings, amounts=EPSILONS)
+    return Kind(build, traced=traced, settings=settings, amounts=EPSILONS, reads=reads)
 
 
 def asked_model(make: Callable[[Asked], Any], *, amounts: Amounts = EPSILONS) -> Kind:
@@ -228,7 +243,8 @@ def asked_model(make: Callable[[Asked], Any], *, amounts: Amounts = EPSILONS) ->
 
         return Modelling(fit, (type(model).__module__,))
 
-    return Kind(build, traced=False, settings=inspect.getsource(make), amounts=amounts)
+    settings = inspect.getsource(make)
+    return Kind(build, traced=False, settings=settings, amounts=amounts, reads=NOTHING)
 
 
 def shared_generator(asked: Asked, release: Callable[..., Release], module: str) -> Publishing:

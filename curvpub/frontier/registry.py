@@ -13,6 +13,8 @@ import jax
 from curvpub import dp
 from curvpub.audit.sources import Mixtures
 from curvpub.frontier.kinds import (
+    COPIES,
+    NOTHING,
     Amounts,
     Asked,
     Kind,
@@ -69,6 +71,11 @@ def _method(asked: Asked) -> Publishing:
     return shared_generator(asked, release, type(method).__module__)
 
 
+DEFORMATION = COPIES | {"publish.warp", "publish.elastic"}
+GUIDANCE = DEFORMATION | {"publish.oversample", "publish.curvature_probes", "lower.scale"}
+"""What kinds read; see `Kind.reads`."""
+
+
 def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures = "none") -> Kind:
     """Deformed releases of another publisher, by the settings of the method's deformations.
 
@@ -80,6 +87,8 @@ def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures 
 
     def build(asked: Asked) -> Publishing:
         publish, base = asked.config.publish, make(asked.schema)
+        if not float(publish.copies).is_integer():
+            raise ValueError(f"publish.copies={publish.copies!r} must be a whole number here")
         publisher = DeformedPublisher(
             base=base, schema=asked.schema, warp=publish.warp, elastic=publish.elastic,
             copies=round(publish.copies), **asked.options,
@@ -92,7 +101,7 @@ def _deformed(make: Callable[[Schema], Any], *, swept: bool, mixtures: Mixtures 
 
     amounts = Amounts(positive=swept)
     made_with = (inspect.getsource(make), swept)
-    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts)
+    return Kind(build, settings=made_with, mixtures=mixtures, amounts=amounts, reads=DEFORMATION)
 
 
 def _budget(asked: Asked) -> dp.Budget:
@@ -110,13 +119,13 @@ def _options(asked: Asked) -> dict[str, Any]:
     return {k: v for k, v in asked.options.items() if k not in ("delta", "bounds")}
 
 
-def _merf_options(asked: Asked) -> dict[str, Any]:
+def _as_many(asked: Asked) -> dict[str, Any]:
     """As many records as the others publish, where options do not say otherwise."""
     return {"copies": asked.config.publish.copies} | _options(asked)
 
 
 def _merf(asked: Asked) -> DPMerfPublisher:
-    return DPMerfPublisher(schema=asked.schema, budget=_budget(asked), **_merf_options(asked))
+    return DPMerfPublisher(schema=asked.schema, budget=_budget(asked), **_as_many(asked))
 
 
 def _formal_merf(asked: Asked) -> FormalMerfPublisher:
@@ -142,7 +151,7 @@ SIZES = Amounts(least=1, whole=True)
 """Where strength is a number of records."""
 
 PUBLISHERS: dict[str, Kind] = {
-    "raw": Kind(_raw),
+    "raw": Kind(_raw, reads=NOTHING),
     "noise": on_features(NoisePublisher, amounts=Amounts()),
     "ksame": on_features(KSamePublisher, amounts=SIZES),
     "mixup": on_features(MixupPublisher, amounts=Amounts(positive=True), mixtures="plain"),
@@ -162,10 +171,10 @@ PUBLISHERS: dict[str, Kind] = {
     "method": Kind(_method, amounts=Amounts(most=1)),
     # Strength is epsilon; the extra `dp` is needed.
     # Without guidance and deformation it is DP-MERF; so both publish from one generator.
-    "dp_merf": in_two_parts(lambda a: FormalMerfPublisher(base=_merf(a))),
-    "formal_merf": in_two_parts(_formal_merf),
+    "dp_merf": in_two_parts(lambda a: FormalMerfPublisher(base=_merf(a)), reads=COPIES),
+    "formal_merf": in_two_parts(_formal_merf, reads=GUIDANCE),
     "mst": in_one_part(  # needs the extra `marginals`
-        lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_options(a))
+        lambda a: MstPublisher(schema=a.schema, budget=_budget(a), **_as_many(a)), reads=COPIES
     ),
     "dp_vae": in_two_parts(
         lambda a: DPVaePublisher(

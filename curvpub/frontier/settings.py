@@ -191,6 +191,7 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
             setting = "at" if sweep else "strengths"
             raise ValueError(f"{prefix}.{setting}: {amount:g} must be {refusal}")
         points.append(Point(float(strength), float(amount), _changed(base, here, prefix)))
+    _check_reads(values["kind"], [*changes, *_swept(sweep, strengths[0], prefix)], prefix)
     return Entry(
         name=name,
         kind=values["kind"],
@@ -201,6 +202,17 @@ def _entry(name: str, values: dict[str, Any], base: dict[str, Any]) -> Entry:
         options=tuple(sorted(dict(values["options"]).items())),
         effort=str(values["effort"]),
     )
+
+
+def _check_reads(kind: str, names: list[str], prefix: str) -> None:
+    """Refuses to change what a kind does not read: the entry would be another one's double."""
+    reads = (PUBLISHERS | MODELS)[kind].reads
+    for name in names:
+        if reads is not None and name not in reads:
+            known = ", ".join(sorted(reads)) or "none"
+            raise ValueError(
+                f"{prefix}: {name!r} changes nothing for kind {kind!r}, which reads: {known}"
+            )
 
 
 def _swept(sweep: str, strength: float, prefix: str) -> dict[str, float]:

@@ -192,7 +192,9 @@ class DPMerfPublisher:
         """The generator's parameters, from the noisy embedding alone.
 
         Minimises the sum over classes c of `|sums_c / n - p_c mean phi(G(e, c))|^2`, the squared
-        distance of joint embeddings, with the proportions `p_c` of the noisy counts.
+        distance of joint embeddings, with the proportions `p_c` of the noisy counts. A mean over the
+        few samples of a step is longer than that over all, which would reward narrow classes: its
+        squared length is estimated without that bias, from pairs of different samples.
 
         Args:
           key: of initialisation and noise.
@@ -212,7 +214,7 @@ class DPMerfPublisher:
             x = jax.vmap(lambda e, y: self.decode_mean(params, e, y))(noise, label)
             found = jax.vmap(lambda x: random_features(embedding.frequencies, x))(x)
             found = jnp.mean(found.reshape(classes, each, -1), axis=1)
-            return jnp.sum(jnp.square(target - share[:, None] * found))
+            return _distance(target, share, found, samples=each)
 
         def step(state: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], None]:
             params, opt_state = state
@@ -313,6 +315,22 @@ def _plan(budget: dp.Budget) -> MerfPlan:
         counts=noise(share),
         statistics=noise(share) if budget.bounds else math.inf,
     )
+
+
+def _distance(target: Array, share: Array, mean: Array, *, samples: int) -> Array:
+    """Squared distance `sum_c |target_c - share_c E[mean_c]|^2`, unbiased where `samples > 1`.
+
+    Args:
+      target: `[C, F]`.
+      share: `[C]`.
+      mean: `[C, F]` of so many random features of length one.
+      samples: in each mean.
+    """
+    square = jnp.sum(jnp.square(mean), axis=1)
+    if samples > 1:
+        square = (samples * square - 1.0) / (samples - 1.0)
+    cross = jnp.sum(target * mean, axis=1)
+    return jnp.sum(jnp.square(target)) + jnp.sum(share * (share * square - 2.0 * cross))
 
 
 def _default_scale(schema: Schema) -> float:

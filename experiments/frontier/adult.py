@@ -34,10 +34,12 @@ MST = {
 }  # fmt: skip
 
 SMALL = {
-    "raw": (), "noise": (0.2, 0.8), "ksame": (2, 10), "mixup": (1, 16), "smote": (2, 50),
+    "raw": (), "noise": (0.2, 0.4, 0.5, 0.6, 0.8), "ksame": (2, 10), "mixup": (1, 4, 16),
+    "mixup_few": (), "smote": (2, 50),
     "reconstruction": (), "latent_noise": (0.3, 1.0), "latent_ksame": (5,), "prior": (1.0,),
     "prior_few": (0.25, 0.5, 1.0), "method": (0.0, 0.5, 0.7), "method_spread": (0.5,),
     "method_left_out": (0.5,), "method_few": (0.5, 1.0), "pointwise": (0.5,), "mst": (),
+    "no_curvature": (), "prior_narrow": (), "prior_blurred": (),
 }  # fmt: skip
 """Entries and strengths of `small`; no strengths: all of them."""
 

@@ -18,12 +18,15 @@ HERE = pathlib.Path(__file__).parent
 EFFORT = "strengths: a grid around the publisher's default, no other tuning"
 SAMPLED = "settings of prior sampling that were tried on digits: docs/method-log.md"
 
+ONCE = {"publish.copies": 1.0}
+"""As many records as there are members: by mixing others publish no more."""
+
 PUBLISHERS = {
     "raw": {"kind": "raw", "role": "reference", "effort": "nothing to tune"},
-    "noise": {"kind": "noise", "strengths": (0.2, 0.8), "effort": EFFORT},
-    "ksame": {"kind": "ksame", "strengths": (2, 10), "effort": EFFORT},
-    "mixup": {"kind": "mixup", "strengths": (1, 16), "effort": EFFORT},
-    "smote": {"kind": "smote", "strengths": (2, 50), "effort": EFFORT},
+    "noise": {"kind": "noise", "strengths": (0.2, 0.4, 0.5, 0.6, 0.8), "effort": EFFORT},
+    "ksame": {"kind": "ksame", "strengths": (2, 5, 10), "effort": EFFORT},
+    "mixup": {"kind": "mixup", "strengths": (1, 16), "changes": ONCE, "effort": EFFORT},
+    "smote": {"kind": "smote", "strengths": (2, 50), "changes": ONCE, "effort": EFFORT},
     "reconstruction": {"kind": "reconstruction", "effort": "nothing to tune"},
     "latent_noise": {"kind": "latent_noise", "strengths": (0.3, 0.6, 1.0), "effort": EFFORT},
     "latent_ksame": {"kind": "latent_ksame", "strengths": (5,), "effort": EFFORT},
@@ -57,8 +60,9 @@ DEFORMATION = {
 }  # fmt: skip
 DEFORMED = {
     "deformed": {"kind": "deformed"} | DEFORMATION,
+    "deformed_few": {"kind": "deformed", "changes": ONCE} | DEFORMATION | {"strengths": (0.6, 1.1)},
     "deformed_mixup": {"kind": "deformed_mixup", "at": 16.0} | DEFORMATION,
-}
+}  # fmt: skip
 """The method's deformations of records and of mixtures of two: what do they do by themselves?"""
 
 NO_CURVATURE = {
@@ -69,6 +73,8 @@ TRIED = "training: tried at epsilon 10 on one set of members of digits and of MN
 EPSILONS = (1.0, 3.0, 10.0)
 GUIDED = {"publish.oversample": 2, "publish.drift_steps": 2, "publish.label_spread": 0.6}
 UNGUIDED = {"publish.oversample": 1, "publish.drift_steps": 0, "publish.label_spread": 0.0}
+SELECTED, PLAIN = {"publish.oversample": 2}, {"publish.oversample": 1}
+# DP-MERF's samples have no parents to move, and no labels to ask a neighbourhood for.
 PRIVATE = {
     "model.hidden": (64,), "model.disc_hidden": (64,), "model.kl_weight": 1.0,
     "model.x_sigma": 0.4, "model.label_weight": 10.0, "train.steps": 400,
@@ -93,7 +99,7 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
     `formal_merf` and `dp_merf` itself.
 
     Args:
-      batch_size: expected number of records in a batch, about half of the members.
+      batch_size: expected number of records in a batch, half of the members or more.
     """
     private = PRIVATE | {"train.batch_size": batch_size}
     sgd = {"steps": 100, "batch_size": batch_size, "learning_rate": 1.0}
@@ -103,8 +109,8 @@ def formal_publishers(batch_size: int) -> dict[str, dict[str, Any]]:
         "dp_vae": {"kind": "dp_vae", "changes": private},
         "dp_vaegan": {"kind": "dp_vaegan", "changes": private},
         "dp_merf": {"kind": "dp_merf"},
-        "formal_merf": {"kind": "formal_merf", "changes": deformed(0.6, **GUIDED)},
-        "formal_merf_unguided": {"kind": "formal_merf", "changes": deformed(0.6, **UNGUIDED)},
+        "formal_merf": {"kind": "formal_merf", "changes": deformed(0.6, **SELECTED)},
+        "formal_merf_unguided": {"kind": "formal_merf", "changes": deformed(0.6, **PLAIN)},
         "dp_sgd": {"kind": "dp_sgd", "options": sgd},
     }
     entries = {k: {"strengths": EPSILONS, "effort": TRIED} | v for k, v in entries.items()}
@@ -136,13 +142,20 @@ trained on images deformed a third as much as a release by default."""
 
 AT = RHO | {"strengths": (0.5,)}
 PARTS = {
-    "no_curvature": AT | {"changes": deformed(0.6, **NO_CURVATURE)},
+    "no_curvature": {"kind": "method", "at": 0.5, "changes": NO_CURVATURE}
+    | DEFORMATION
+    | {"strengths": (0.3, 0.6, 0.9, 1.4)},
+    "no_curvature_near": {"kind": "method", "at": 0.9, "changes": NO_CURVATURE}
+    | DEFORMATION
+    | {"strengths": (0.15, 0.3)},
     "all_kept": AT | {"changes": deformed(0.6, **ALL) | {"lower.left_out": 0.0}},
     "no_deformation": AT | {"changes": deformed(0.0, **ALL)},
     "select": AT | {"changes": deformed(0.6, **SELECT)},
     "select_pointwise": AT | {"changes": deformed(0.6, **SELECT, **{"lower.scale": 0.05})},
 }
-"""The method without its parts, or with selection by curvature; shown, and no competitors."""
+"""The method without its parts, or with selection by curvature: shown, and no competitors, but
+compared with the method in a table of their own. Without curvature it is a generator, plain noise
+in its codes, and deformations."""
 
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
@@ -160,12 +173,28 @@ PARTS_ON_TABLES = {
 """There is nothing to deform in a table."""
 
 
+FEW_ON_TABLES = {
+    "mixup": {
+        "kind": "mixup", "strengths": (1, 4, 16), "changes": ONCE, "effort": EFFORT,
+    },
+    "mixup_few": {
+        "kind": "mixup", "strengths": (0.25, 0.5), "sweep": "publish.copies", "at": 16.0,
+        "effort": EFFORT,
+    },
+    # 0.3, which is another entry's difference on images, is the base's on tables.
+    "prior_blurred": PUBLISHERS["prior_blurred"] | {"changes": {"model.x_sigma": 0.6}},
+}  # fmt: skip
+"""Where mixtures are no worse than others: fewer of them, and more strengths."""
+
+
 def all_entries(kind: str = "image"):
     """Every entry without an epsilon, for images or tables."""
     others, method, parts = PUBLISHERS, METHOD_ON_TABLES, PARTS_ON_TABLES
     if kind == "image":
         others = others | {k: v | {"effort": EFFORT} for k, v in DEFORMED.items()}
         method, parts = METHOD, PARTS
+    else:
+        others = others | FEW_ON_TABLES
     shown = {k: v | {"role": "method", "effort": TUNED} for k, v in method.items()}
     shown |= {k: v | {"role": "reference", "effort": TUNED} for k, v in parts.items()}
     return others | shown
@@ -175,11 +204,14 @@ FEWER_ATTACKS = {"attackers": (), "flow_steps": 0, "registered": 4}
 """Section `audit` without the attacks that take long and were not the strongest on digits."""
 
 STRONGEST = {
-    "raw": (), "ksame": (2, 10), "mixup": (16,), "smote": (50,), "latent_noise": (0.6, 1.0),
-    "prior": (1.0,), "prior_few": (0.25, 0.5), "deformed": (), "deformed_mixup": (0.6, 0.9),
+    "raw": (), "noise": (0.5, 0.8), "ksame": (2, 10), "mixup": (16,), "smote": (50,),
+    "latent_noise": (0.6, 1.0), "prior": (1.0,), "prior_few": (0.25, 0.5), "prior_narrow": (),
+    "prior_blurred": (), "deformed": (), "deformed_few": (), "deformed_mixup": (0.6, 0.9),
+    "no_curvature": (0.6, 0.9),
 }  # fmt: skip
-"""What stands against the method where a shadow takes seconds: the strengths that were not beaten
-by others on digits or on MNIST, and the raw data. No strengths: all of them."""
+"""What stands against the method where a shadow takes seconds: what was not beaten by others on
+digits or on MNIST (but geodesic steps, which latent noise is close to), the raw data, and the
+method without curvature. No strengths: all of them."""
 
 
 def sized_entries(size: str, batch_size: int = 512):

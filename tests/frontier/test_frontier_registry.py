@@ -166,6 +166,42 @@ def test_a_sweep_can_change_several_settings_in_proportion():
             settings.from_frontier_dict(settings.frontier_dict(config_dict(), {"bent": entry}))
 
 
+@pytest.mark.parametrize(
+    ("kind", "strength", "name"),
+    [
+        ("noise", 0.5, "publish.copies"), ("ksame", 2, "publish.warp"), ("raw", 0.0, "train.steps"),
+        ("mixup", 1.0, "publish.warp"), ("deformed", 0.0, "publish.oversample"),
+        ("dp_merf", 1.0, "publish.warp"), ("formal_merf", 1.0, "publish.drift_steps"),
+        ("clipped", 10, "publish.copies"),
+    ],
+)  # fmt: skip
+def test_a_change_that_would_do_nothing_is_refused(kind, strength, name):
+    """Else an entry is the double of another one, and nobody sees it."""
+    entry = {"kind": kind, "strengths": (strength,)}
+    for more in ({"changes": {name: 1}}, {"sweep": name, "at": strength, "strengths": (1.0,)}):
+        raw = settings.frontier_dict(config_dict(), {"one": entry | more})
+        with pytest.raises(ValueError, match=f"'{name}' changes nothing for kind '{kind}'"):
+            settings.from_frontier_dict(raw)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "smote"])
+def test_mixtures_are_as_many_as_the_settings_say(kind, records):
+    key, strength = jax.random.key(0), jnp.float32(1.0)
+    for copies, options, count in ((0.5, {}, 20), (2.0, {}, 80), (2.0, {"copies": 1.0}, 40)):
+        publish = dataclasses.replace(make_config().publish, copies=copies)
+        told = asked(dataclasses.replace(make_config(), publish=publish), **options)
+        release = registry.build(kind, told).release(key, None, records, strength)
+        assert release.x.shape == (count, 3, 3, 1)
+        assert release.y.shape == (count, 2)
+
+
+def test_deformed_releases_are_whole():
+    publish = dataclasses.replace(make_config().publish, copies=1.5)
+    told = asked(dataclasses.replace(make_config(), publish=publish))
+    with pytest.raises(ValueError, match=r"publish.copies=1.5 must be a whole number"):
+        registry.build("deformed", told)
+
+
 def test_the_digest_follows_imports_and_no_further(monkeypatch, tmp_path):
     latent = "curvpub.publishers.latent"
     before = {m: fingerprint.code_digest(m) for m in (latent, "curvpub.publishers.mixup")}
@@ -252,7 +288,9 @@ def test_formal_merf_entries_share_a_generator_and_competitors_saw_everybody():
         config = settings.from_frontier_dict(raw)
         for entry in config.entries:
             left_out = {p.config.lower.left_out for p in entry.points}
-            method = entry.kind == "method" and entry.name not in ("no_curvature", "all_kept")
+            method = entry.kind == "method" and entry.name not in (
+                "no_curvature", "no_curvature_near", "all_kept",
+            )  # fmt: skip
             assert left_out == {0.1 if method else 0.0}, entry.name
         entries = {e.name: e for e in config.entries}
         pairs = zip(
