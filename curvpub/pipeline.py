@@ -65,12 +65,10 @@ def run_stages(config: Config, workdir: pathlib.Path) -> workspace.Run:
 
 def where_things_are(run: workspace.Run) -> str:
     """What a run left where, and what to do next."""
-    lines = [
-        "",
-        f"release (safe to share):   {run.release}",
-        f"private (never share it):  {run.private}",
-    ]
-    if (run.release / "report.html").exists():
+    audited = (run.release / "report.html").exists()
+    state = "audited: share it if its report allows" if audited else "NOT audited: do not share"
+    lines = ["", f"release ({state}):  {run.release}", f"private (never share it):  {run.private}"]
+    if audited:
         lines += [
             f"Read first:  {run.release / 'report.html'}",
             f"Yours only:  {run.private / 'report.html'}",

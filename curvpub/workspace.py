@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import secrets
@@ -10,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from curvpub import data
@@ -20,7 +23,7 @@ from curvpub.runtime import devices, files
 from curvpub.types import Dataset, Records
 
 # Code that cannot change what training and publication compute. (`data` can, but what it loads is
-# in the fingerprint itself.)
+# in the fingerprint itself; of `stages`, what is in `_STAGES` can.)
 _NOT_PUBLISHING = (
     "audit",
     "data",
@@ -32,6 +35,9 @@ _NOT_PUBLISHING = (
     "stages",
     "standalone",
 )
+_STAGES = ("stages/train.py", "stages/publish.py")
+# Libraries whose versions can change a result.
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 # Code of the audit that a shadow's signals do not depend on: it turns them into figures, which each
 # report does anew, or is no part of the game. (What `canaries` plants is in its folder's name.)
 FIGURES = (
@@ -95,74 +101,113 @@ class Run:
 
 
 def open_run(config: Config, workdir: pathlib.Path) -> Run:
-    """Loads and checks data and settings, and prepares the run's folders.
+    """Loads and checks data and settings, prepares the run's folders and locks them.
+
+    The lock is this process's until it ends: two at once would take each other's unfinished files
+    for left-overs.
 
     Args:
       config: checked settings.
       workdir: folder of the run; created where absent.
 
     Raises:
-      ValueError: data or settings are unfit; nothing has been computed yet.
-      OSError: the folder cannot be written.
+      ValueError: data or settings are unfit, or `workdir/release` is no release; nothing has been
+        computed yet.
+      OSError: the folder cannot be written, or another process has it.
     """
     mesh = devices.data_mesh(config.devices)
-    dataset = data.load(config.data, seed=config.seed)
+    secret = run_secret(config, workdir / "private")
+    dataset = data.load(config.data, seed=config.seed, secret=secret)
     publisher = make_publisher(config, dataset.schema)
     _check_sizes(config, dataset)
     workdir.mkdir(parents=True, exist_ok=True)
     private = files.private_folder(workdir / "private")
+    files.lock(private / "lock")
     bundle.recover(workdir / "release")
+    bundle.check_replaceable(workdir / "release")
+    if config.secret < 0:
+        _keep_secret(private, secret)
+    elif not config.data.test_is_public:
+        logging.warning(
+            "secret=%d is fixed by the settings: whoever knows it can tell who is a member and "
+            "replay the release; leave it at -1 for private data", config.secret,
+        )  # fmt: skip
+    member = target_members(config.seed, len(dataset.pool), secret=secret)
     return Run(
         config=config,
         workdir=workdir,
         dataset=dataset,
         publisher=publisher,
         mesh=mesh,
-        key=root_key(config, private),
-        member=target_members(config.seed, len(dataset.pool)),
-        fingerprint=fingerprint(config, dataset),
+        key=root_key(config.seed, secret),
+        member=member,
+        fingerprint=fingerprint(config, dataset, member),
     )
 
 
-def target_members(seed: int, num_records: int) -> np.ndarray:
-    """The half of the pool that is published, bool `[N]`; the rest tests the attacks on it."""
-    order = np.random.default_rng([seed, 1]).permutation(num_records)
+def target_members(seed: int, num_records: int, *, secret: int = 0) -> np.ndarray:
+    """The half of the pool that is published, bool `[N]`; the rest tests the attacks on it.
+
+    Args:
+      seed: of the run, which is published.
+      num_records: N.
+      secret: what is not; without it, the seed and the number of records tell who is a member.
+    """
+    order = data.generator(seed, 1, secret).permutation(num_records)
     member = np.zeros(num_records, bool)
     member[order[: num_records // 2]] = True
     return member
 
 
-def root_key(config: Config, private: pathlib.Path) -> jax.Array:
-    """The root of a run's randomness: the public seed and a secret.
+def run_secret(config: Config, private: pathlib.Path) -> int:
+    """The part of a run's randomness that is not published: that of the settings, else 62 bits.
 
-    A release whose noise can be replayed protects less, so the seed, which is published, does not
-    determine it: unless `config.secret` fixes one, 62 secret bits are drawn and kept in private.
+    A release whose noise can be replayed protects less, and whoever can replay the draw of the
+    members needs no attack at all; so the seed, which is published, determines neither.
+
+    Args:
+      config: checked settings.
+      private: folder that keeps the secret of an earlier run; it may be absent.
     """
-    secret = config.secret
-    if secret < 0:
-        path = private / "secret.json"
-        if not path.exists():
-            files.write_json(path, {"secret": secrets.randbits(62)})
-            os.chmod(path, 0o600)
-        secret = int(json.loads(path.read_text())["secret"])
-    key = jax.random.key(config.seed)
+    if config.secret >= 0:
+        return config.secret
+    path = private / "secret.json"
+    return int(json.loads(path.read_text())["secret"]) if path.exists() else secrets.randbits(62)
+
+
+def _keep_secret(private: pathlib.Path, secret: int) -> None:
+    path = private / "secret.json"
+    if not path.exists():
+        files.write_json(path, {"secret": secret})
+        os.chmod(path, 0o600)
+
+
+def root_key(seed: int, secret: int) -> jax.Array:
+    """The root of a run's randomness on devices; see `run_secret`."""
+    key = jax.random.key(seed)
     key = jax.random.fold_in(key, secret & 0x7FFFFFFF)
     return jax.random.fold_in(key, secret >> 31)
 
 
-def fingerprint(config: Config, dataset: Dataset) -> str:
-    """SHA-256 of what training and publication depend on: settings, data and code.
+def fingerprint(config: Config, dataset: Dataset, member: np.ndarray) -> str:
+    """SHA-256 of what training and publication depend on: settings, data, schema, members, code.
 
-    Shadows or checkpoints of other data, settings or code must not leak into a result.
+    Shadows or checkpoints of other data, settings or code must not leak into a result, and names
+    of columns or classes that were corrected must not stay published. Where the data lie does not
+    count: what was read does.
     """
     parts = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    parts["data"] = {k: v for k, v in parts["data"].items() if k not in _FREE_DATA}
     parts["train"] = {k: v for k, v in parts["train"].items() if k not in _FREE_TRAIN}
     arrays = {f"{s}.{k}": getattr(getattr(dataset, s), k) for s in ("pool", "test") for k in "xy"}
+    stages = [hashlib.sha256((_PACKAGE / name).read_bytes()).hexdigest() for name in _STAGES]
     text = json.dumps(
         {
             "settings": parts,
-            "data": files.digest(arrays),
-            "code": _code_digest(_PACKAGE, skip=_NOT_PUBLISHING),
+            "data": files.digest(arrays | {"member": member}),
+            "schema": dataclasses.asdict(dataset.schema),
+            "code": [_code_digest(_PACKAGE, skip=_NOT_PUBLISHING), *stages],
+            "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
         },
         sort_keys=True,
     )
@@ -170,6 +215,7 @@ def fingerprint(config: Config, dataset: Dataset) -> str:
 
 
 _FREE = ("stages", "audit", "name", "devices")
+_FREE_DATA = ("path", "test_is_public")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
 
 
@@ -215,5 +261,11 @@ def _check_sizes(config: Config, dataset: Dataset) -> None:
     if config.audit.fpr * nonmembers < 1:
         raise ValueError(
             f"audit.fpr={config.audit.fpr!r} cannot be measured with {nonmembers} non-members: "
-            f"raise it to {1 / nonmembers:.2g} or data.pool_size"
+            f"raise it to {_rounded_up(1 / nonmembers)} or data.pool_size"
         )
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits, not below the value: rounded to the nearest it would be refused again."""
+    scale = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / scale) * scale:.2g}"

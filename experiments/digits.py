@@ -2,7 +2,8 @@
 
     python -m curvpub.main --config=experiments/digits.py
 
-Two CPU cores: about five minutes. The argument `tiny` (`digits.py:tiny`) is for a quick look.
+Two CPU cores: 5 to 25 minutes, by the machine. The argument `tiny` (`digits.py:tiny`) is for a
+quick look.
 """
 
 from curvpub.config import PUBLISHED_IMAGES, config_dict

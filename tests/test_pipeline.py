@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.datasets import load_digits
 
 from curvpub import config as config_lib
 from curvpub import pipeline, workspace
@@ -129,6 +130,14 @@ def test_single_records_and_scores_are_the_owners_alone(done):
         frame["exposure_change"], frame["exposure_published"] - frame["exposure_raw"], atol=1e-9
     )
     assert frame["exposure_raw"].is_monotonic_decreasing
+    # `source` is the record's row where it came from.
+    flat, labels = load_digits(return_X_y=True)
+    pool = done.dataset.pool
+    for _, row in frame.iterrows():
+        np.testing.assert_array_equal(
+            pool.x[int(row["index"])].ravel(), (flat[int(row["source"])] / 16).astype(np.float32)
+        )
+        assert labels[int(row["source"])] == row["label"]
     pages = {f: (getattr(done, f) / "report.html").read_text() for f in ("private", "release")}
     assert "Which score finds exposed records?" in pages["private"]
     assert "picked by their exposure" in pages["private"]
@@ -239,7 +248,7 @@ def test_killed_training_leaves_a_checkpoint_to_go_on_from(tmp_path):
     [
         (("publish",), "training is at step 0 of 120 .* run the stage 'train' first"),
         (("audit",), "no release of these settings .* run the stages 'train' and 'publish' first"),
-        (("report",), "nothing is published yet; run the stage 'publish' first"),
+        (("report",), "no release of these settings .* run the stages 'train' and 'publish' first"),
     ],
 )
 def test_a_stage_out_of_order_says_which_comes_first(stages, message, tmp_path):
@@ -249,14 +258,24 @@ def test_a_stage_out_of_order_says_which_comes_first(stages, message, tmp_path):
 
 
 def test_nothing_stale_is_taken_over(done):
-    same = workspace.fingerprint(settings(stages=("report",), audit__steps=7), done.dataset)
-    assert same == done.fingerprint
+    hashed = lambda config, dataset: workspace.fingerprint(config, dataset, done.member)
+    for change in (
+        {"stages": ("report",), "audit__steps": 7}, {"data__path": "elsewhere"},
+        {"data__test_is_public": False}, {"name": "other"},
+    ):  # fmt: skip
+        assert hashed(settings(**change), done.dataset) == done.fingerprint
     for change in ({"seed": 1}, {"secret": 6}, {"train__steps": 121}, {"publish__rho": 0.4}):
-        assert workspace.fingerprint(settings(**change), done.dataset) != done.fingerprint
+        assert hashed(settings(**change), done.dataset) != done.fingerprint
+    schema = dataclasses.replace(
+        done.dataset.schema, classes=("corrected", *done.dataset.schema.classes[1:])
+    )
+    renamed = dataclasses.replace(done.dataset, schema=schema)
+    assert hashed(settings(), renamed) != done.fingerprint
+    assert workspace.fingerprint(settings(), done.dataset, ~done.member) != done.fingerprint
     pool = dataclasses.replace(done.dataset.pool, x=done.dataset.pool.x.copy())
     pool.x[0, 0, 0, 0] += 1 / 16
     other = dataclasses.replace(done.dataset, pool=pool)
-    assert workspace.fingerprint(settings(), other) != done.fingerprint
+    assert hashed(settings(), other) != done.fingerprint
     more = dataclasses.replace(done, config=settings(audit__steps=101))
     assert workspace.audit_fingerprint(more) != workspace.audit_fingerprint(done)
 
@@ -283,6 +302,73 @@ def test_the_secret_is_drawn_once_and_kept_private(tmp_path):
     path = tmp_path / "a" / "private" / "secret.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert workspace.public_settings(unset)["secret"] == "drawn, kept private"
+    # Whoever knows the rows, the seed and the sizes must not be able to compute who is published.
+    np.testing.assert_array_equal(one.dataset.pool_rows, again.dataset.pool_rows)
+    assert (one.dataset.pool_rows != other.dataset.pool_rows).any()
+    np.testing.assert_array_equal(one.member, again.member)
+    assert (one.member != other.member).any()
+    published = [set(r.dataset.pool_rows[r.member].tolist()) for r in (one, other)]
+    assert 0.2 < len(published[0] & published[1]) / len(published[0]) < 0.6
+
+
+def test_a_folder_is_one_process_at_a_time(done):
+    code = (
+        "import pathlib, sys; from curvpub.runtime import files\n"
+        "files.lock(pathlib.Path(sys.argv[1]))"
+    )
+    arguments = [sys.executable, "-c", code, str(done.private / "lock")]
+    found = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 1
+    assert "another process works in this folder" in found.stderr
+    files.lock(done.private / "lock")  # the process that has it may take it again
+
+
+def test_an_audit_is_not_written_onto_another_release(done, tmp_path):
+    shutil.copytree(done.workdir, tmp_path / "run")
+    made = ("train", "publish")
+    pipeline.run_stages(settings(stages=made, publish__rho=0.3), tmp_path / "run")
+    before = content(tmp_path / "run" / "release")
+    for stages in (("audit",), ("report",)):
+        with pytest.raises(ValueError, match="holds no undamaged release of these settings"):
+            pipeline.run_stages(settings(stages=stages), tmp_path / "run")
+    assert content(tmp_path / "run" / "release") == before
+
+
+def test_a_lost_release_is_written_again_as_it_was(done, tmp_path):
+    """It is the one that was attacked: a new one may differ by rounding, or by the machine."""
+    shutil.copytree(done.workdir, tmp_path / "run")
+    path = next((tmp_path / "run" / "private").glob("run-*")) / "publish.npz"
+    arrays = files.read_arrays(path)
+    arrays["x"] = np.roll(arrays["x"], 1, axis=0)  # what no publication would give
+    files.write_arrays(path, arrays)
+    shutil.rmtree(tmp_path / "run" / "release")
+    run = pipeline.run_stages(settings(stages=("publish",)), tmp_path / "run")
+    assert bundle.read_metadata(run.release)["release_id"] == str(arrays["release_id"])
+    found = bundle.read_release(run.release, run.dataset.schema)
+    np.testing.assert_allclose(found.x, arrays["x"], atol=1e-6)
+
+
+def test_a_report_names_its_own_settings(done, tmp_path):
+    shutil.copytree(done.workdir, tmp_path / "run")
+    changed = settings(stages=("report",), name="renamed", audit__bootstrap=60)
+    pipeline.run_stages(changed, tmp_path / "run")
+    found = bundle.read_metadata(tmp_path / "run" / "release")
+    assert found["name"] == "renamed"
+    assert found["configuration"]["audit"]["bootstrap"] == 60
+    public = json.loads((tmp_path / "run" / "release" / "audit.json").read_text())
+    assert public["settings"]["bootstrap"] == 60
+    assert public["grade"] in ("good", "fair", "poor", "bad")
+
+
+def test_files_of_somebody_else_are_refused_before_any_work(done, tmp_path):
+    shutil.copytree(done.workdir, tmp_path / "run")
+    release = tmp_path / "run" / "release"
+    (release / ".DS_Store").write_text("a file manager looked in")
+    pipeline.run_stages(settings(stages=("report",)), tmp_path / "run")
+    (release / "LICENSE").write_text("the owner's")
+    with pytest.raises(ValueError, match="beside the release, which would be removed: LICENSE"):
+        workspace.open_run(settings(), tmp_path / "run")
+    assert (release / "LICENSE").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ error messages count records and never show one.
 """
 
 from curvpub.data.checks import MIN_PER_CLASS, MIN_POOL, MIN_TEST
-from curvpub.data.loading import load
+from curvpub.data.loading import describe_rows, load
 from curvpub.data.source import Source, Split
+from curvpub.data.splitting import generator
 
-__all__ = ["MIN_PER_CLASS", "MIN_POOL", "MIN_TEST", "Source", "Split", "load"]
+__all__ = ["MIN_PER_CLASS", "MIN_POOL", "MIN_TEST", "Source", "Split", "describe_rows", "generator"]
+__all__ += ["load"]

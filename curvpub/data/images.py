@@ -11,6 +11,7 @@ from curvpub.data.source import Source, Split, progress, to_float32
 from curvpub.types import Records, Schema
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 # What Pillow raises for damaged or monstrous files.
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -26,15 +27,7 @@ def open_source(config: DataConfig) -> Source:
       FileNotFoundError: there is no such folder.
       ValueError: there are no classes, a class is empty, or a file cannot be read.
     """
-    root = pathlib.Path(config.path).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.path={str(root)!r} is not a folder")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
-        raise ValueError(
-            f"data.path={str(root)!r} holds {len(folders)} folders; one per class is needed, "
-            "at least 2"
-        )
+    root, folders = _folders(config)
     files, labels = [], []
     for label, folder in enumerate(folders):
         found = _files(folder)
@@ -52,6 +45,37 @@ def open_source(config: DataConfig) -> Source:
         classes=tuple(folder.name for folder in folders),
     )
     return Source(schema=schema, train=_split(root, files, np.asarray(labels), schema.shape))
+
+
+def file_names(config: DataConfig) -> list[str]:
+    """Every image file below `config.path` in the order of rows; headers are not read.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: there are no classes.
+    """
+    root, folders = _folders(config)
+    return [p.relative_to(root).as_posix() for folder in folders for p in _files(folder)]
+
+
+def _folders(config: DataConfig) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder of the data, and those of its classes."""
+    root = pathlib.Path(config.path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.path={str(root)!r} is not a folder")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(folders) < 2:
+        raise ValueError(
+            f"data.path={str(root)!r} holds {len(folders)} folders; one per class is needed, "
+            "at least 2"
+        )
+    names = {p.name.lower() for p in folders}
+    if names <= _SPLITS:
+        raise ValueError(
+            f"data.path={str(root)!r} holds {', '.join(sorted(names))}, which look like splits and "
+            "not like classes: give one of them, or one folder per class"
+        )
+    return root, folders
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

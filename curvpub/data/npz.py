@@ -67,9 +67,13 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"data.path={str(path)!r} is not a file")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"data.path={str(path)!r} is not an .npz file (numpy.savez)")
+    try:
+        # Never allow_pickle: a pickle runs whatever code its author put there.
+        opened = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"data.path={str(path)!r} is a damaged .npz file") from error
     arrays = {}
-    # Never allow_pickle: a pickle runs whatever code its author put there.
-    with np.load(path, allow_pickle=False) as file:
+    with opened as file:
         for name in _KNOWN:
             if name not in file.files:
                 continue

@@ -21,19 +21,36 @@ class _Draw:
 
     Attributes:
       records: the records.
+      rows: their rows in the part they were read from, int64 `[n]`.
       digests: fingerprints of these records and of those known before.
       used: how many rows of the order were read.
       repeats: how many of those were copies of a known or earlier record.
     """
 
     records: Records
+    rows: np.ndarray
     digests: frozenset[bytes]
     used: int
     repeats: int
 
 
-def split(source: Source, config: DataConfig, *, seed: int) -> tuple[Records, Records]:
-    """Draws the pool (of even size) and the test set.
+def generator(seed: int, stream: int, secret: int = 0) -> np.random.Generator:
+    """One of a run's streams of randomness on the host.
+
+    Args:
+      seed: of the run, which is published.
+      stream: which one.
+      secret: what is not published, 62 bits; else whoever knows which rows there are computes who
+        is a member. Zero adds nothing.
+    """
+    more = [secret & 0xFFFFFFFF, secret >> 32] if secret else []
+    return np.random.default_rng([seed, stream, *more])
+
+
+def split(
+    source: Source, config: DataConfig, *, seed: int, secret: int = 0
+) -> tuple[Records, Records, np.ndarray]:
+    """Draws the pool (of even size) and the test set; the third is the pool's rows, int64 `[N]`.
 
     Exact copies are refused or dropped, within and across the two. In the audit's game a record is
     a member or not; a copy on the other side makes a non-member's content a part of the release,
@@ -44,15 +61,18 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[Records, Re
       ValueError: there are too few records, or copies that the settings do not allow to drop.
     """
     if source.test is None:
-        pool, test = _hold_out(source, config, seed)
+        pool, test = _hold_out(source, config, seed, secret)
     else:
-        pool, test = _own_test(source.train, source.test, config, seed)
+        pool, test = _own_test(source.train, source.test, config, seed, secret)
     repeats = pool.repeats + test.repeats
     if repeats:
         logging.info("data: %d exact copies dropped of %d", repeats, pool.used + test.used)
     if repeats > (pool.used + test.used) / 2:
         logging.warning("data: most records were copies; what is left is not the population")
-    return _even(pool.records), test.records
+    # An even pool: members and non-members are two equal halves. The order is random, and so is
+    # who is left out.
+    size = len(pool.records) // 2 * 2
+    return Records(x=pool.records.x[:size], y=pool.records.y[:size]), test.records, pool.rows[:size]
 
 
 def draw(
@@ -72,18 +92,25 @@ def draw(
       known: fingerprints of records that must not be drawn.
       replace: read on where records were copies; else the copies of the first `size` are counted.
     """
-    seen, parts, have, used = set(known), [], 0, 0
+    seen, parts, kept, have, used = set(known), [], [], 0, 0
     while not parts or (replace and have < size and used < len(order)):
         rows = order[used : used + size - have]
         used += len(rows)
         records = part.read(rows)
         new = _is_new(records, seen)
         parts.append(records if new.all() else Records(x=records.x[new], y=records.y[new]))
+        kept.append(rows[new])
         have += int(new.sum())
     if len(parts) > 1:
         x, y = (np.concatenate([getattr(p, name) for p in parts]) for name in "xy")
         parts = [Records(x=x, y=y)]
-    return _Draw(records=parts[0], digests=frozenset(seen), used=used, repeats=used - have)
+    return _Draw(
+        records=parts[0],
+        rows=np.concatenate(kept).astype(np.int64),
+        digests=frozenset(seen),
+        used=used,
+        repeats=used - have,
+    )
 
 
 def _is_new(records: Records, seen: set[bytes]) -> np.ndarray:
@@ -98,21 +125,23 @@ def _is_new(records: Records, seen: set[bytes]) -> np.ndarray:
     return new
 
 
-def _own_test(train: Split, held: Split, config: DataConfig, seed: int) -> tuple[_Draw, _Draw]:
+def _own_test(
+    train: Split, held: Split, config: DataConfig, seed: int, secret: int
+) -> tuple[_Draw, _Draw]:
     """Pool from the train split, then test set from the test split less the pool's copies."""
     checks.check_available("pool_size", config.pool_size, train.size, "in the train split")
     checks.check_available("test_size", config.test_size, held.size, "in the test split")
     replace = config.duplicates == "drop"  # else copies are refused: count those of what was asked
-    order = np.random.default_rng([seed, _POOL]).permutation(train.size)
+    order = generator(seed, _POOL, secret).permutation(train.size)
     pool = draw(train, order, size=config.pool_size or train.size, replace=replace)
-    order = np.random.default_rng([seed, _TEST]).permutation(held.size)
+    order = generator(seed, _TEST, secret).permutation(held.size)
     size = config.test_size or held.size
     test = draw(held, order, size=size, known=pool.digests, replace=replace)
     _check_draws(pool, test, config)
     return pool, test
 
 
-def _hold_out(source: Source, config: DataConfig, seed: int) -> tuple[_Draw, _Draw]:
+def _hold_out(source: Source, config: DataConfig, seed: int, secret: int) -> tuple[_Draw, _Draw]:
     """A test set stratified by class, then the pool from the rest.
 
     Where copies are dropped the next record in line takes their place, so that sizes come out as
@@ -133,7 +162,7 @@ def _hold_out(source: Source, config: DataConfig, seed: int) -> tuple[_Draw, _Dr
     checks.check_class_counts(labels, classes, part="data")
     if size < classes:
         raise ValueError(f"{size} test records cannot hold one of each of {classes} classes")
-    state = int(np.random.default_rng([seed, _HOLD_OUT]).integers(2**31))
+    state = int(generator(seed, _HOLD_OUT, secret).integers(2**31))
     rest, held = train_test_split(
         np.arange(train.size), test_size=size, stratify=labels, random_state=state
     )
@@ -160,12 +189,3 @@ def _check_draws(pool: _Draw, test: _Draw, config: DataConfig) -> None:
             raise ValueError(
                 f"data.{part}_size={asked} but only {len(drawn.records)} distinct records are left"
             )
-
-
-def _even(records: Records) -> Records:
-    """Drops the last record of an odd pool: members and non-members are two equal halves.
-
-    The order is random, so this is a record at random.
-    """
-    size = len(records) // 2 * 2
-    return Records(x=records.x[:size], y=records.y[:size])

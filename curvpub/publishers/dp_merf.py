@@ -192,9 +192,9 @@ class DPMerfPublisher:
         """The generator's parameters, from the noisy embedding alone.
 
         Minimises the sum over classes c of `|sums_c / n - p_c mean phi(G(e, c))|^2`, the squared
-        distance of joint embeddings, with the proportions `p_c` of the noisy counts. A mean over the
-        few samples of a step is longer than that over all, which would reward narrow classes: its
-        squared length is estimated without that bias, from pairs of different samples.
+        distance of joint embeddings, with the proportions `p_c` of the noisy counts. A mean over
+        the few samples of a step is longer than that over all, which would reward narrow classes:
+        its squared length is estimated without that bias, from pairs of different samples.
 
         Args:
           key: of initialisation and noise.

@@ -31,6 +31,7 @@ CARD = "README.md"
 SUMS = "SHA256SUMS"
 AUDIT = "audit.json"
 _OURS = (DATA, METADATA, CARD, SUMS)
+_DESKTOP = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers leave where they look
 _FORMAT_VERSION = 1
 _RESERVED = ("format", "format_version", "versions", "schema", "files", "guarantee")
 _STATED = (
@@ -66,14 +67,34 @@ def write_release(
     """
     folder = pathlib.Path(folder)
     recover(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / METADATA).is_file():
-        raise ValueError(f"{folder} holds files that are no release: empty it or choose another")
+    check_replaceable(folder)
     content = _metadata(release, schema, metadata, guarantee)
     table = parquet.to_table(release, schema)
     with swap.replace_folder(folder) as building:
         (building / DATA).parent.mkdir()
         pyarrow.parquet.write_table(table, building / DATA, compression="zstd")
         _finish(building, content)
+
+
+def check_replaceable(folder: pathlib.Path) -> None:
+    """Checks that a folder is absent, empty or a release with nothing else in it.
+
+    Raises:
+      ValueError: it holds files of somebody else, which a new release would remove; lists them.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / METADATA).is_file():
+        raise ValueError(f"{folder} holds files that are no release: empty it or choose another")
+    try:
+        ours = {n.partition("  ")[2] for n in (folder / SUMS).read_text().splitlines()}
+    except (OSError, UnicodeDecodeError):
+        return  # damaged: to be replaced
+    extra = sorted(set(_files(folder)) - ours - set(_OURS))
+    if ours and extra:
+        raise ValueError(
+            f"{folder} holds files beside the release, which would be removed: {', '.join(extra)}"
+        )
 
 
 def update_release(
@@ -239,10 +260,10 @@ def _finish(building: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes metadata, card and checksums over everything else in the folder."""
     others = set(_files(building)) - {METADATA, CARD}
     content["files"] = {n: (building / n).stat().st_size for n in sorted(others)}
-    (building / METADATA).write_text(_dump(content))
+    (building / METADATA).write_text(_dump(content), encoding="utf-8", newline="\n")
     (building / CARD).write_text(card.make_card(content), encoding="utf-8")
     sums = [f"{_digest(building / name)}  {name}\n" for name in _files(building)]
-    (building / SUMS).write_text("".join(sums))
+    (building / SUMS).write_text("".join(sums), newline="\n")
 
 
 def _dump(content: dict[str, Any]) -> str:
@@ -255,7 +276,8 @@ def _dump(content: dict[str, Any]) -> str:
 def _files(folder: pathlib.Path) -> list[str]:
     """All files but the checksums, as sorted relative paths."""
     paths = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    return sorted(n for n in (p.relative_to(folder).as_posix() for p in paths) if n != SUMS)
+    names = (p.relative_to(folder).as_posix() for p in paths if p.name not in _DESKTOP)
+    return sorted(n for n in names if n != SUMS)
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -10,7 +10,10 @@ import markupsafe
 
 from curvpub.release import wording
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = (
+    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
+)  # fmt: skip
 
 
 def environment() -> jinja2.Environment:
@@ -50,7 +53,7 @@ def make_card(metadata: dict[str, Any]) -> str:
         meta=metadata,
         schema=schema,
         released=released,
-        size=next((word for limit, word in _SIZES if released < limit), "n>1M"),
+        size=next((word for limit, word in _SIZES if released < limit), "1B<n<10B"),
         sentences=wording.verdict(figures | rows)[1],
         attacks=attacks,
         points=wording.shown_points(attacks),

@@ -89,7 +89,8 @@ def _flush(path: pathlib.Path) -> None:
     """Forces a file or a folder's entries to disk."""
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return  # folders cannot be opened there
-    handle = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing.
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -1,6 +1,7 @@
 """Files that are either complete or absent, and folders that only their owner can read."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -13,12 +14,45 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 
 def private_folder(path: pathlib.Path) -> pathlib.Path:
     """Creates a folder (and parents) that only its owner can enter, mode 0700."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)  # also where it existed, or a mask was in the way
     return path
+
+
+def lock(path: pathlib.Path) -> None:
+    """Takes a folder for this process, until it ends; the same process may take it again.
+
+    Where the platform has no such locks (Windows), nothing is done.
+
+    Args:
+      path: of a file in the folder, which is created.
+
+    Raises:
+      OSError: another process has it; names the folder.
+    """
+    if fcntl is None or path.resolve() in _LOCKS:
+        return
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return  # a network file system without locks
+        text = "another process works in this folder; wait for it, or choose another --workdir"
+        raise OSError(error.errno, text, str(path.parent)) from None
+    _LOCKS[path.resolve()] = file
+
+
+_LOCKS: dict[pathlib.Path, io.TextIOWrapper] = {}  # open as long as the process lives
 
 
 @contextlib.contextmanager

@@ -37,14 +37,9 @@ def audit(run: Run, programs: "Programs | None" = None) -> None:
       programs: what it compiles, where another game shares it.
 
     Raises:
-      ValueError: there is no release of these settings yet.
+      ValueError: there is no release of these settings yet, or another one in the folder.
     """
-    found = publish.load_published(run)
-    if found is None:
-        raise ValueError(
-            f"stages={run.config.stages!r}: there is no release of these settings and data yet; "
-            "run the stages 'train' and 'publish' first"
-        )
+    found = publish.require_published(run)
     programs = programs or Programs(run)
     world = make_world(run.dataset.schema, run.dataset.pool, run.dataset.test)
     if not all(_complete(run, name) for name in ("raw", "published")):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from curvpub import data
 from curvpub.audit.uncertainty import (
     RecordIntervals,
     exposure_change_intervals,
@@ -45,7 +46,7 @@ def exposures(
 def owners_view(
     run: Run, info: dict[str, np.ndarray], exposure: Mapping[str, RecordIntervals]
 ) -> dict[str, Any]:
-    """The per-record view, for the private page alone.
+    """The per-record view, for the private page alone; `source` is where the owner finds a record.
 
     Args:
       run: the run.
@@ -54,6 +55,9 @@ def owners_view(
     """
     pool, index = run.dataset.pool, np.flatnonzero(run.member)
     columns = {"index": index, "label": pool.y[index]}
+    if run.dataset.pool_rows is not None:
+        rows = run.dataset.pool_rows[index]
+        columns["source"] = np.asarray(data.describe_rows(run.config.data, rows))
     for name, found in exposure.items():
         columns[f"exposure_{name}"] = found.value[index]
         columns[f"exposure_{name}_low"] = found.low[index]

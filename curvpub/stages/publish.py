@@ -19,13 +19,29 @@ from curvpub.workspace import Run
 def publish(run: Run) -> None:
     """Makes and writes the release, or keeps the one of these settings that is there already.
 
+    One that was made before and is in the folder no more is written again as it was: it is what
+    the audit attacked.
+
     Raises:
       ValueError: training is unfinished, or the release came out not finite.
     """
     known = load_published(run)
-    if known is not None and _on_disk(run, str(known[1]["release_id"])):
+    if known is None:
+        known = _make(run)
+    elif _on_disk(run, str(known[1]["release_id"])):
         logging.info("publish: the release of these settings is there already")
         return
+    release, name = known[0], str(known[1]["release_id"])
+    bundle.write_release(
+        run.release,
+        release=release,
+        schema=run.dataset.schema,
+        metadata=metadata(run, release, name),
+    )
+
+
+def _make(run: Run) -> tuple[Release, dict[str, np.ndarray]]:
+    """Publishes, and keeps release and private facts."""
     state = train.load_state(run)
     prepared = train.prepare_members(run)
     key = train.target_keys(run)[1]
@@ -47,13 +63,29 @@ def publish(run: Run) -> None:
     name = secrets.token_hex(6)
     arrays = {"x": release.x, "y": release.y, **info._asdict(), "release_id": np.asarray(name)}
     files.write_arrays(run.state_folder / "publish.npz", arrays)
-    bundle.write_release(
-        run.release,
-        release=release,
-        schema=run.dataset.schema,
-        metadata=metadata(run, release, name),
-    )
     train.add_timing(run, "publish", time.perf_counter() - began)
+    return release, {k: v for k, v in arrays.items() if k not in ("x", "y")}
+
+
+def require_published(run: Run) -> tuple[Release, dict[str, np.ndarray]]:
+    """The release of these settings, which must be the one in the release folder.
+
+    Raises:
+      ValueError: there is none, or the folder holds another one, whose audit this would not be.
+    """
+    found = load_published(run)
+    if found is None:
+        raise ValueError(
+            f"stages={run.config.stages!r}: there is no release of these settings and data yet; "
+            "run the stages 'train' and 'publish' first"
+        )
+    if not _on_disk(run, str(found[1]["release_id"])):
+        raise ValueError(
+            f"stages={run.config.stages!r}: {run.release} holds no undamaged release of these "
+            "settings and data, though one was made; run the stage 'publish' to write it there, or "
+            "give the settings of the release that is there"
+        )
+    return found
 
 
 def load_published(run: Run) -> tuple[Release, dict[str, np.ndarray]] | None:

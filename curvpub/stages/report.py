@@ -15,7 +15,7 @@ from curvpub import workspace
 from curvpub.audit import attributes, matching, roc, statistics, summary, uncertainty
 from curvpub.audit.attacks import attack_scores, attack_target
 from curvpub.audit.results import AttackResult
-from curvpub.release import bundle, figures
+from curvpub.release import bundle, figures, grades
 from curvpub.release import report as pages
 from curvpub.runtime import devices, files
 from curvpub.stages import audit, canaries, free_scores, owner_view, publish, train, worst_case
@@ -30,14 +30,10 @@ def report(run: Run) -> None:
     """Writes `report.html` and `audit.json` into the release, and the owner's page beside it.
 
     Raises:
-      ValueError: publication or audit are unfinished for these settings and data.
+      ValueError: publication or audit are unfinished for these settings and data, or the release
+        folder holds another release.
     """
-    found = publish.load_published(run)
-    if found is None:
-        raise ValueError(
-            f"stages={run.config.stages!r}: nothing is published yet; run the stage 'publish' first"
-        )
-    release, info = found
+    release, info = publish.require_published(run)
     observed = {name: audit.load_observed(run, name) for name in ("raw", "published")}
     member = audit.design(run)
     exposure, change = owner_view.exposures(run, observed, member)
@@ -51,7 +47,13 @@ def report(run: Run) -> None:
             "report.html": pages.public_report(results, schema=schema, release=release, test=shown),
             "audit.json": files.to_json(public_audit(results)),
         },
-        metadata={"audited": True, "audit": public_audit(results)},
+        metadata={
+            "audited": True,
+            "audit": public_audit(results),
+            # Those of the audit may have changed since the publication, and so may the name.
+            "name": run.config.name,
+            "configuration": results["config"],
+        },
     )
     owner = owner_view.owners_view(run, info, exposure | {"change": change})
     files.write_bytes(run.private / "records.csv", owner.pop("table"))
@@ -226,7 +228,9 @@ def public_audit(results: dict[str, Any]) -> dict[str, Any]:
     kept = ("name", "created", "machine", "mode", "sizes", "timings", "warnings")
     kept += ("attacks", "changes", "worst_case", "canaries", "attributes", "matching", "utility")
     kept += ("checks",)
-    return {k: results[k] for k in kept}
+    worst = max(grades.judgements(results), key=lambda j: grades.GRADES.index(j.grade))
+    audit_settings = {"settings": results["config"]["audit"]}
+    return {k: results[k] for k in kept} | worst._asdict() | audit_settings
 
 
 def machine(run: Run) -> str:

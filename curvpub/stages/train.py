@@ -49,10 +49,14 @@ def train(run: Run) -> None:
             done = number + 1
             if done == decision:
                 state = decide(state, prepared.x, prepared.probs)
-            if done % settings.log_every == 0 or done == settings.steps:
-                _log(run, done, metrics, bar)
+            logged = done % settings.log_every == 0 or done == settings.steps
+            saved = done % settings.checkpoint_every == 0 or done == settings.steps
+            if logged or saved:  # a checkpoint that is not finite would be gone on from
+                values = _checked(done, metrics)
+            if logged:
+                _log(run, done, values, bar)
             bar.update()
-            if done % settings.checkpoint_every == 0 or done == settings.steps:
+            if saved:
                 checkpoints.save(done, state)
     checkpoints.close()
     add_timing(run, "train", time.perf_counter() - began)
@@ -124,7 +128,8 @@ def _restore(run: Run, checkpoints: Checkpoints) -> tuple[bilevel.BilevelState, 
     return devices.replicate(run.mesh, state), step
 
 
-def _log(run: Run, step: int, metrics: bilevel.Metrics, bar: object) -> None:
+def _checked(step: int, metrics: bilevel.Metrics) -> dict[str, float]:
+    """Metrics on the host, all of them finite."""
     values = {name: float(value) for name, value in metrics.items()}
     broken = [name for name, value in values.items() if not np.isfinite(value)]
     if broken:
@@ -132,6 +137,10 @@ def _log(run: Run, step: int, metrics: bilevel.Metrics, bar: object) -> None:
             f"{broken[0]} is not finite at step {step}: "
             "lower train.learning_rate or lower.step_size, or raise lower.ridge"
         )
+    return values
+
+
+def _log(run: Run, step: int, values: dict[str, float], bar: object) -> None:
     with (run.state_folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, **values}) + "\n")
     bar.set_postfix(  # type: ignore[attr-defined]

@@ -64,6 +64,10 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
     )
     auditing.check_settings(settings)
     full_precision()
+    folder = options.out or pathlib.Path(f"runs/audit-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "audit.json").is_file():
+        # It would be closed to all others, whatever it is.
+        raise ValueError(f"--out={str(folder)!r} holds other files: give a folder of its own")
     raws = [
         reading.read(getattr(options, name).expanduser(), flag=f"--{name}", target=options.target)
         for name in ("private", "nonmembers", "release")
@@ -74,7 +78,6 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
         max_records=settings.max_records,
         seed=settings.seed,
     )
-    folder = options.out or pathlib.Path(f"runs/audit-{time.strftime('%Y%m%d-%H%M%S')}")
     files.private_folder(folder)  # before the work, so that a full disk is found out now
     results = auditing.audit(inputs, settings, name=options.release.name)
     files.write_json(folder / "audit.json", results)

@@ -182,6 +182,13 @@ def test_not_an_npz_file(content, tmp_path):
         load(source="npz", path=str(path))
 
 
+def test_an_npz_file_whose_directory_is_damaged(write_npz):
+    path = pathlib.Path(write_npz(x=X, y=Y))
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x0f"))
+    with pytest.raises(ValueError, match=r"is a damaged \.npz file"):
+        load(source="npz", path=str(path))
+
+
 def people(**columns):
     """A CSV of sound columns, some replaced or added; None removes one."""
     rng = np.random.default_rng(3)
@@ -308,6 +315,11 @@ def _empty(folder: pathlib.Path):
     (folder / "eel").mkdir()
 
 
+def _splits(folder: pathlib.Path):
+    (folder / "dog").rename(folder / "train")
+    (folder / "cat").rename(folder / "Test")
+
+
 def _one_class(folder: pathlib.Path):
     (folder / "dog").rename(folder / ".dog")
 
@@ -317,6 +329,7 @@ FOLDERS = {
     "cut off": (_cut, r"image file 'dog/0\.png' cannot be read"),
     "16 bit": (_deep, r"image file 'dog/0\.png' cannot be read as 8-bit pixels"),
     "empty class": (_empty, r"class folder 'eel' holds no image"),
+    "splits": (_splits, r"holds test, train, which look like splits and not like classes"),
     "one class": (_one_class, r"holds 1 folders; one per class is needed, at least 2"),
 }
 

@@ -55,6 +55,28 @@ def test_the_seed_decides_the_split():
     assert rows(first.test) != rows(other.test)
 
 
+def test_a_secret_decides_the_split_too_and_zero_adds_nothing():
+    config = DataConfig(source="digits", pool_size=400)
+    sets = [data.load(config, seed=3, secret=s).pool_rows for s in (0, 2**40 + 5, 2**41 + 5)]
+    np.testing.assert_array_equal(sets[0], data.load(config, seed=3).pool_rows)
+    assert len({tuple(s) for s in sets}) == 3  # both halves of its bits count
+    assert all(len(set(s.tolist())) == 400 for s in sets)
+
+
+def test_rows_are_those_of_the_source(write_npz, rng):
+    x, y = rng.normal(size=(300, 2)), rng.integers(0, 2, 300)
+    x[10:20] = x[20:30]  # copies, which are dropped
+    y[10:20] = y[20:30]
+    dataset = load(source="npz", path=write_npz(x=x, y=y), test_size=50, duplicates="drop")
+    assert dataset.pool_rows.shape == (len(dataset.pool),)
+    np.testing.assert_array_equal(dataset.pool.x, x[dataset.pool_rows].astype(np.float32))
+    np.testing.assert_array_equal(dataset.pool.y, y[dataset.pool_rows])
+    config = DataConfig(source="npz")
+    assert data.describe_rows(config, dataset.pool_rows[:2]) == [
+        str(r) for r in dataset.pool_rows[:2]
+    ]
+
+
 def test_the_held_out_part_is_stratified_and_of_the_asked_size():
     dataset = load(source="digits", test_size=500, pool_size=600)
     assert (len(dataset.pool), len(dataset.test)) == (600, 500)
@@ -130,6 +152,17 @@ def test_images_are_cropped_squares_of_the_asked_size(picture_folder):
     assert np.ptp(inner, axis=1).max() < 2 / 255
     assert inner[dataset.pool.y == 0].max() < 160 / 255
     assert inner[dataset.pool.y == 1].min() > 160 / 255
+
+
+def test_an_image_is_found_again_by_its_file(picture_folder):
+    config = DataConfig(source="images", path=str(picture_folder), image_size=20)
+    dataset = data.load(config, seed=0, secret=9)
+    names = data.describe_rows(config, dataset.pool_rows)
+    for name, x, y in zip(names, dataset.pool.x, dataset.pool.y, strict=True):
+        path = picture_folder / name
+        assert path.parent.name == dataset.schema.classes[y]
+        pixels = np.asarray(Image.open(path))[:, 10:30]
+        np.testing.assert_array_equal(np.round(x[..., 0] * 255), pixels)
 
 
 def test_one_colour_picture_makes_all_of_them_colour(picture_folder):

@@ -139,6 +139,16 @@ def test_unfit_tables(case, tmp_path, capsys):
     refuse(message, capsys, tmp_path, ".csv")
 
 
+def test_a_folder_of_other_files_is_left_alone(tmp_path, capsys):
+    """Results are private: the folder would be closed to all others."""
+    write(tmp_path, ".csv")
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "home" / "letter.txt").write_text("")
+    flag = f"--out={tmp_path / 'home'}"
+    refuse("--out='.*home' holds other files", capsys, tmp_path, ".csv", flag)
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o755
+
+
 def test_row_numbers_through_all_files(tmp_path, capsys):
     for part, name in enumerate(("private", "nonmembers", "release")):
         frame = table(part, id=np.arange(part * N, (part + 1) * N))
