@@ -13,7 +13,7 @@ from scipy import stats
 
 from curvpub import audit, dp, features, geometry, publishers, rvae
 from curvpub.publishers.decoding import curvature_of_codes
-from curvpub.publishers.dp_merf import Embedding, class_shares, random_features
+from curvpub.publishers.dp_merf import Embedding, _distance, class_shares, random_features
 from curvpub.publishers.formal_merf import MerfGenerator
 from curvpub.types import Publisher, Records, Schema
 
@@ -161,12 +161,59 @@ def test_batches_and_noise_of_a_step_reach_the_generator():
     assert not np.array_equal(first.x, other.x)
 
 
-def test_gan_gradients_share_one_mechanism():
-    """Each has sqrt(2) of the noise: a record moves both, in units of the noise, by the step's."""
-    plan = make("vaegan").plan(COUNT)
-    assert plan.noise_multiplier == make("vae").plan(COUNT).noise_multiplier
-    each = 1.0 / (math.sqrt(2.0) * plan.noise_multiplier)
-    assert math.hypot(each, each) == pytest.approx(1.0 / plan.noise_multiplier)
+@pytest.mark.parametrize(("name", "gradients"), [("vae", 1), ("vaegan", 2), ("formal", 1)])
+def test_a_step_spends_what_the_plan_says(name, gradients, monkeypatch):
+    """All that looks at records in a step, as one Gaussian mechanism, has the plan's noise."""
+    publisher = make(name)
+    noises = []
+    base = publishers.DPVaePublisher.__mro__[1]
+    private = base.private_gradient
+
+    def noted(self, *args, noise_multiplier):
+        noises.append(noise_multiplier)
+        return private(self, *args, noise_multiplier=noise_multiplier)
+
+    monkeypatch.setattr(base, "private_gradient", noted)
+    trainer = publisher.base if name == "formal" else publisher
+    jax.eval_shape(trainer.train, KEY, make_records(IMAGE, COUNT))
+    assert len(noises) == gradients
+    together = math.hypot(*(1.0 / n for n in noises))
+    assert together == pytest.approx(1.0 / trainer.plan(COUNT).noise_multiplier)
+    assert together != pytest.approx(1.0 / make("vae", epsilon=2.0).plan(COUNT).noise_multiplier)
+
+
+def test_the_distance_of_embeddings_is_that_of_infinitely_many_samples():
+    """Averaged over batches of three; the plain square is longer by the variance of a mean."""
+    rng = np.random.default_rng(3)
+    phi = rng.normal(size=(2, 4000, 5)) + np.array([[[0.5]], [[-1.0]]])
+    phi /= np.linalg.norm(phi, axis=2, keepdims=True)
+    target, share = rng.normal(size=(2, 5)), np.array([0.7, 0.3])
+    exact = np.sum(np.square(target - share[:, None] * phi.mean(axis=1)))
+    rows = np.argsort(rng.random((2000, 4000)), axis=1)[:, :3]
+    means = jnp.asarray(phi[:, rows].mean(axis=2).swapaxes(0, 1))
+    found = jax.vmap(lambda m: _distance(jnp.asarray(target), jnp.asarray(share), m, samples=3))(
+        means
+    )
+    # Five standard errors over the batches.
+    assert abs(np.mean(found) - exact) < 5 * np.std(found) / math.sqrt(2000)
+    plain = np.square(target - share[:, None] * np.asarray(means)).sum(axis=(1, 2))
+    assert np.mean(plain) > exact + 0.03
+
+
+def test_dp_merf_learns_each_class():
+    """With next to no noise most samples are nearest to the mean of their class; guessing: 1/3."""
+    records = make_records(IMAGE, 300)
+    budget = dp.Budget(epsilon=1e4, delta=1e-4)
+    publisher = publishers.DPMerfPublisher(
+        schema=IMAGE, budget=budget, num_features=200, hidden=(32,), steps=300, batch_size=60
+    )
+    release = jax.jit(publisher)(KEY, records)
+    label = np.argmax(release.y, axis=1)
+    x, own = (np.asarray(a).reshape(len(a), -1) for a in (release.x, records.x))
+    centres = np.stack([own[np.asarray(records.y) == c].mean(axis=0) for c in range(3)])
+    nearest = np.square(x[:, None] - centres).sum(axis=2).argmin(axis=1)
+    assert np.bincount(label, minlength=3).min() > 100
+    assert (nearest == label).mean() > 0.75
 
 
 def test_random_features_have_length_one_and_the_kernels_products():
