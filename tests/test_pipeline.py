@@ -308,7 +308,7 @@ def test_the_secret_is_drawn_once_and_kept_private(tmp_path):
     np.testing.assert_array_equal(one.member, again.member)
     assert (one.member != other.member).any()
     published = [set(r.dataset.pool_rows[r.member].tolist()) for r in (one, other)]
-    assert 0.2 < len(published[0] & published[1]) / len(published[0]) < 0.6
+    assert len(published[0] & published[1]) < 50  # 22 of 200 by chance, out of 1,797 rows
 
 
 def test_a_folder_is_one_process_at_a_time(done):
