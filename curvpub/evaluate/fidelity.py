@@ -23,7 +23,7 @@ class Fidelity(NamedTuple):
     recall: float
     density: float
     coverage: float
-    alpha_precision: float
+    alpha_precision: float  # these two are no ranks: compare with a second real sample's
     beta_recall: float
     vendi: float  # of the published points
     vendi_real: float  # of as many real ones

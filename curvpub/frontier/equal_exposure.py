@@ -3,6 +3,10 @@
 A point's exposure is its worst attack's AUC. At each exposure that a point of the Pareto set has,
 either side may take any of its points that are as little exposed; nothing is interpolated, for the
 fidelity of a mixture of two releases is not between those of the two.
+
+Figures must rank releases to be compared so. alpha-precision and beta-recall do not
+(`evaluate.supports`): losing a part of the data can raise them. They are measured, and are to be
+held against what a second real sample gets; more is not better.
 """
 
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ from scipy import stats
 from curvpub.audit.statistics import Interval
 from curvpub.frontier.comparing import pareto
 
-SIGNS = {"frechet": -1.0, "density": 1.0, "coverage": 1.0, "beta_recall": 1.0}
+SIGNS = {"frechet": -1.0, "density": 1.0, "coverage": 1.0, "recall": 1.0}
 """Figures of fidelity and diversity that are compared; 1 where higher is better."""
 
 _TINY = 1e-12

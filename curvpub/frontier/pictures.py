@@ -16,7 +16,7 @@ _QUALITY = {
     "frechet": "Frechet distance (lower is better)",
     "density": "density",
     "coverage": "coverage",
-    "beta_recall": "beta-recall",
+    "recall": "recall",
 }
 _LEAST = 1e-3  # excess AUC below this is drawn here: intervals are wider than it
 Row = Mapping[str, Any]

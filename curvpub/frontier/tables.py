@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curvpub.frontier import results
+from curvpub.frontier.equal_exposure import SIGNS
 
 START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier -->"
 Row = Mapping[str, Any]
@@ -19,6 +20,7 @@ def markdown(rows: Sequence[Row]) -> str:
         if equal:
             found.append(_equal(equal))
         alike = [r for r in rows if r["record"] == "equal_exposure" and r["seed"] == seed]
+        alike = [r for r in alike if r["figure"] in SIGNS]  # earlier files rank by others, too
         if alike:
             found.append(_alike(alike))
     return "\n\n".join(found)

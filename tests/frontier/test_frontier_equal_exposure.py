@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from curvpub.frontier import pictures
 from curvpub.frontier.equal_exposure import SIGNS, at_equal_exposure
 
-REAL = {"frechet": 0.1, "density": 1.0, "coverage": 1.0, "beta_recall": 0.6}
+REAL = {"frechet": 0.1, "density": 1.0, "coverage": 1.0, "recall": 0.9}
 
 
 def point(entry, role, auc, values, strength=0.0):
@@ -85,3 +86,10 @@ def test_intervals_of_the_difference_cover():
         _, low, high = of(compare(several, confidence=0.9), "coverage")[0]["difference"]
         held += low <= 0.1 <= high
     assert 0.86 <= held / games <= 0.94  # standard error 0.015
+
+
+def test_what_does_not_rank_is_not_ranked():
+    """beta-recall rises where modes are lost (`tests/evaluate/test_points.py`)."""
+    assert set(SIGNS) == {"frechet", "density", "coverage", "recall"}
+    assert {r["figure"] for r in compare(POINTS)} == set(SIGNS)
+    assert set(pictures._QUALITY) == set(SIGNS)
