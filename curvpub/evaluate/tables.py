@@ -10,6 +10,7 @@ from curvpub.audit import delong
 from curvpub.audit.statistics import Interval
 from curvpub.evaluate import checks
 from curvpub.evaluate.boosting import make_boosting
+from curvpub.evaluate.fidelity import some_rows
 from curvpub.types import Records, Release, Schema
 
 _ROWS = 8192  # rows whose one-hot is held at once
@@ -32,21 +33,36 @@ class TableFidelity(NamedTuple):
     detection: Interval
 
 
-def table_fidelity(schema: Schema, real: Records, release: Release) -> TableFidelity:
+def table_fidelity(
+    schema: Schema, real: Records, release: Release, *, most: int | None = None, seed: int = 0
+) -> TableFidelity:
     """`marginals`, `association_difference` and `detection` with their defaults.
+
+    All depend on the number of published records: to compare releases of other sizes, give a `most`
+    that none is smaller than. All real records count, but in detection, which takes as many.
 
     Args:
       schema: of a table.
       real: real records outside the pool.
       release: what was published.
+      most: published records that are looked at, a random choice; all of them by default, and at
+        most 5,000 for detection.
+      seed: of the choice.
 
     Raises:
       ValueError: not a table, or records do not fit the schema or are too few.
     """
+    _check(schema, real, release)
+    if most is None:
+        limit = {}
+    else:
+        checks.check_whole("most", most, 2)
+        rows, limit = some_rows(len(release.x), most, seed=[seed, 1]), {"most": most}
+        release = Release(x=np.asarray(release.x)[rows], y=np.asarray(release.y)[rows])
     return TableFidelity(
         marginals=marginals(schema, real, release),
         association=association_difference(schema, real, release),
-        detection=detection(schema, real, release),
+        detection=detection(schema, real, release, seed=seed, **limit),
     )
 
 

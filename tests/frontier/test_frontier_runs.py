@@ -203,6 +203,14 @@ def test_quality_of_a_part_leaves_others_unmeasured(finished, tmp_path):
     gaps = [r for r in again if r["record"] == "equal_exposure"]
     assert gaps
     assert {r["anchor"] for r in gaps} <= {"noise", "shrunk"}
+    # Who publishes the fewest counts, played or not: fewer records are compared, of all alike.
+    few = {"kind": "mixup", "strengths": (1.0,), "changes": {"publish.copies": 0.1}}
+    config = settings.from_frontier_dict(make_settings(ENTRIES | {"few": few}))
+    rows = results.read(running.run_frontier(config, folder, only="noise"))
+    found = {(p["entry"], p["strength"]): p["quality"] for p in results.points(rows)}
+    assert found["noise", 0.2]["mean"]["count"] == found["noise", 1.5]["mean"]["count"] == 20
+    assert found["raw", 0.0] is None  # its figures of a hundred records are not taken
+    assert next(r for r in rows if r["record"] == "reference")["quality"]["count"] == 20
 
 
 def test_every_point_has_its_line(finished):
@@ -444,8 +452,8 @@ def test_fine_tuning_and_a_network_of_ones_own_are_measured(finished, tmp_path, 
     assert found[0.0]["fine_tuned_accuracy"] > found[1.5]["fine_tuned_accuracy"]
     assert found[0.0]["frechet_external"] < found[1.5]["frechet_external"]
     release = flat(test.x), flat(game.members(0).x)
-    rng = np.random.default_rng(0)
-    rows_, real = rng.permutation(200)[:200], rng.permutation(200)[:200]
+    # As many as the other figures have, which are measured against half of the test records.
+    real, rows_ = (np.random.default_rng([0, k]).permutation(200)[:100] for k in (0, 1))
     expected = evaluate.frechet_distance(release[0][real], release[1][rows_])
     np.testing.assert_allclose(found[0.0]["frechet_external"], expected, rtol=1e-5)
     run_row = next(r for r in rows if r["record"] == "run")
