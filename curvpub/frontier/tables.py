@@ -184,6 +184,11 @@ def _alike(rows: Sequence[Row]) -> str:
             "" if row["difference"] is None else _bracket(row["difference"], "{:.3g}"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    lines.append(
+        "\nGap: the method's value less the competitor's, its mean and an interval by Student's t "
+        "over the releases that were measured. Exposures, the real records that are compared with "
+        "and the choice of the best point are taken as given."
+    )
     return "\n".join(lines)
 
 

@@ -63,6 +63,15 @@ def test_density_counts_up_to_that_of_real_records():
         assert row["difference"][0] == pytest.approx(-0.1)
 
 
+def test_the_gap_is_between_the_values_that_are_shown():
+    """A mean of capped densities, which is less than the mean's cap."""
+    several = [point("m", "method", 0.6, (0.6, 1.2)), point("r", "competitor", 0.6, (0.5, 1.5))]
+    for row in of(compare(several), "density"):
+        assert row["method_value"] == pytest.approx(0.8)
+        assert row["competitor_value"] == pytest.approx(0.75)
+        assert row["difference"][0] == pytest.approx(row["method_value"] - row["competitor_value"])
+
+
 def test_who_is_not_to_be_compared():
     assert compare(POINTS[:2]) == []
     unmeasured = [POINTS[0], POINTS[2] | {"quality": None}]
