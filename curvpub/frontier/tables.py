@@ -7,6 +7,11 @@ from curvpub.frontier import results
 from curvpub.frontier.equal_exposure import SIGNS
 
 START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier -->"
+_MARKS = (
+    "* = by the half of the test records that selects, no other point is as accurate and less "
+    "exposed; the accuracies shown are those on the other half. Of each entry the strength is shown "
+    "that a user would take by the half that selects."
+)
 Row = Mapping[str, Any]
 
 
@@ -141,8 +146,7 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
     confidence = rows[0]["configuration"]["audit"]["confidence"]
     lines.append(
         f"\n{results.provenance(results.points(rows, seed))}. Brackets: {confidence:.0%} "
-        "intervals. * = no other point is as accurate and less exposed. Of each entry the strength "
-        "is shown that a user would take by the other half of the test records."
+        f"intervals. {_MARKS}"
     )
     return "\n".join(lines)
 
