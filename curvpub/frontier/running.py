@@ -129,7 +129,8 @@ def _run_game(
         measurer.finish()
     rows, done, measured = measurer.rows, measurer.done, measurer.measured
     ranking.mark(game, rows, measured)
-    compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
+    compared = ranking.compare(game, measured) + ranking.compare_parts(game, measured)
+    compared += ranking.paired(game, done, rows)
     keep([*rows, *compared])
     with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:
         for row, play in zip(rows, done, strict=True):

@@ -15,6 +15,7 @@ _MARKS = (
     "classifier, trained on the release and normalised as the attacker normalises, by the whole "
     "pool; a model that is released instead of records is asked itself."
 )
+_PARTS = "The method against itself without its parts (entries that are no competitors):"
 _USERS = (
     "Models that users train, knowing the release alone: accuracy on the half of the test records "
     "that is reported, %, and expected calibration error, means over releases:"
@@ -23,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Selected points by seed, the method at equal accuracy and at equal exposure, users' models.
+    """Selected points by seed, the method at equal accuracy and exposure, and users' models.
 
     What was not compared or not measured has no table.
     """
@@ -34,6 +35,9 @@ def markdown(rows: Sequence[Row]) -> str:
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
         if equal:
             found.append(_equal(equal))
+        parts = [r for r in rows if r["record"] == "equal_accuracy_parts" and r["seed"] == seed]
+        if parts:
+            found.append(f"{_PARTS}\n\n{_equal(parts, other='without a part')}")
         alike = [r for r in rows if r["record"] == "equal_exposure" and r["seed"] == seed]
         alike = [r for r in alike if r["figure"] in SIGNS]  # earlier files rank by others, too
         if alike:
@@ -163,8 +167,8 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
     return "\n".join(lines)
 
 
-def _equal(rows: Sequence[Row]) -> str:
-    head = ["accuracy (of)", "figure", "method", "best competitor", "method / competitor"]
+def _equal(rows: Sequence[Row], *, other: str = "competitor") -> str:
+    head = ["accuracy (of)", "figure", "method", f"best {other}", f"method / {other}"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         name = "excess AUC" if row["figure"] == "auc" else "TPR"

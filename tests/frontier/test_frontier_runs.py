@@ -229,7 +229,26 @@ def test_every_point_has_its_line(finished):
         assert worst["low"] <= worst["value"] <= worst["high"]
         assert worst["value"] == max(a["auc"][0] for a in point["attacks"].values())
     kinds = {r["record"] for r in rows}
-    assert kinds == set(results.RECORDS)
+    assert kinds == set(results.RECORDS) - {"equal_accuracy_parts"}  # there are none
+
+
+def test_the_method_is_compared_with_itself_without_its_parts(finished, tmp_path):
+    """Beside the comparison with competitors, in which references have no say."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    part = {"kind": "shrunk", "role": "reference", "strengths": (0.3,)}
+    config = settings.from_frontier_dict(make_settings(ENTRIES | {"part": part}))
+    rows = results.read(running.run_frontier(config, folder))
+    of = lambda lines, record: [r for r in lines if r["record"] == record]
+    assert {r["record"] for r in rows} == set(results.RECORDS)
+    assert of(rows, "equal_accuracy") == of(finished[1], "equal_accuracy")
+    found = of(rows, "equal_accuracy_parts")
+    assert {r["figure"] for r in found} == {"auc", "tpr"}
+    assert {r["competitor"] for r in found} == {"part"}  # not the raw data, a reference too
+    assert {r["anchor"] for r in found} == {"part", "shrunk"}
+    head = "The method against itself without its parts"
+    assert head in tables.markdown(rows)
+    assert head not in tables.markdown(finished[1])
+    assert tables.short(rows).count("part") == 0
 
 
 def test_figures_say_what_is_so(finished):

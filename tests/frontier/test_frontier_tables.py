@@ -80,3 +80,32 @@ def test_what_earlier_files_ranked_by_and_is_no_rank_is_left_out():
     assert "Student's t over the releases" in text
     assert "beta_recall" not in text
     assert "figure (real records)" not in tables.markdown(rows[:-1])
+
+
+def equal(record, competitor):
+    """A comparison at equal accuracy."""
+    return {
+        "record": record, "seed": 0, "figure": "auc", "chance": 0.5, "accuracy": 0.9,
+        "anchor": "method", "anchor_strength": 0.5, "method": "method", "method_excess": 0.1,
+        "competitor": competitor, "excess": 0.2, "ratio": [0.5, 0.4, 0.6],
+    }  # fmt: skip
+
+
+def test_parts_have_a_table_of_their_own_and_are_no_competitors():
+    rows = [RUN, *POINTS, equal("equal_accuracy", "noise"), alike("recall")]
+    with_parts = [*rows, equal("equal_accuracy_parts", "no_curvature")]
+    text = tables.markdown(with_parts)
+    places = [
+        text.index(part)
+        for part in (
+            "0.2000 (noise) | 0.50 [0.40, 0.60]",
+            "The method against itself without its parts (entries that are no competitors):\n\n"
+            "| accuracy (of) | figure | method | best without a part | method / without a part |",
+            "0.2000 (no_curvature) | 0.50 [0.40, 0.60]",
+            "figure (real records)",
+            "Models that users train",
+        )
+    ]
+    assert places == sorted(places)
+    assert "without its parts" not in tables.markdown(rows)
+    assert tables.short(with_parts) == tables.short(rows)
