@@ -555,6 +555,24 @@ def test_aggregates_are_of_twenty_records_at_least():
     assert points.most_exposed(attacks, few, member[:, :19], asked) is None
 
 
+def test_one_half_of_the_test_records_selects_and_the_other_is_reported():
+    rng = np.random.default_rng(0)
+    member = complementary_pairs(rng, num_shadows=8, num_records=80)
+    order = rng.permutation(40)
+    selecting, reported = np.sort(order[:15]), np.sort(order[15:])
+    right = np.zeros((8, 40))
+    right[:, selecting] = 1.0
+    right[:2, reported[:5]] = 1.0  # the first pair alone knows five of the others
+    signals = {"distance": rng.random((8, 80)), "test_right": right}
+    asked = points.Asked(fpr=0.05, exposed_share=0.05, bootstrap=20, confidence=0.95, seed=0)
+    row, pairs = points.summarise(signals, member, (selecting, reported), asked)
+    assert row["validation_accuracy"] == 1.0
+    np.testing.assert_array_equal(pairs.validation, np.ones(4))
+    assert row["accuracy"][0] == pytest.approx(5 / 25 / 4)
+    assert pairs.right.shape == (4, 25)
+    np.testing.assert_array_equal(pairs.right.mean(axis=1), [0.2, 0.0, 0.0, 0.0])
+
+
 def test_only_takes_several_expressions_and_names_the_one_that_is_nowhere():
     names = ["raw", "prior", "prior_few", "method"]
     assert running._chosen("", names) == names
