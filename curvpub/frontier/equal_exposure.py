@@ -6,7 +6,9 @@ fidelity of a mixture of two releases is not between those of the two.
 
 Figures must rank releases to be compared so. alpha-precision and beta-recall do not
 (`evaluate.supports`): losing a part of the data can raise them. They are measured, and are to be
-held against what a second real sample gets; more is not better.
+held against what a second real sample gets; more is not better. Recall is what ranks instead; it
+has a weakness of its own, that points further apart have wider neighbourhoods and reach more, so
+that it says little above that of real records.
 """
 
 from collections.abc import Sequence
