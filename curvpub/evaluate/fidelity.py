@@ -1,5 +1,6 @@
 """Fidelity and diversity of a release in a feature space."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ class Fidelity(NamedTuple):
     recall: float
     density: float
     coverage: float
-    alpha_precision: float
+    alpha_precision: float  # these two are no ranks: compare with a second real sample's
     beta_recall: float
     vendi: float  # of the published points
     vendi_real: float  # of as many real ones
@@ -34,7 +35,8 @@ def fidelity(
     """Measures a release against real records that are in neither pool nor space.
 
     Most figures depend on the number of points, so as many published as real ones are compared:
-    a random choice of the larger sample.
+    a random choice of the larger sample. Releases of other sizes are compared with one another
+    only by figures of the same `count`: give a `most` that none is smaller than.
 
     Args:
       space: fitted outside the pool.
@@ -74,13 +76,19 @@ def equal_samples(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As many real as published points `[n, d]`, at most `most` of either.
 
+    Which real ones depends on the seed and their number alone, not on the release.
+
     Raises:
       ValueError: the release does not fit the schema.
     """
     checks.check_whole("most", most, 2)
     checks.check_release(space.schema, release)
-    rng = np.random.default_rng(seed)
     count = min(most, len(space.reference), len(release.x))
-    rows = rng.permutation(len(release.x))[:count]
-    real = space.reference[rng.permutation(len(space.reference))[:count]]
+    real = space.reference[some_rows(len(space.reference), count, seed=[seed, 0])]
+    rows = some_rows(len(release.x), count, seed=[seed, 1])
     return real, space.embed(np.asarray(release.x)[rows])
+
+
+def some_rows(total: int, count: int, *, seed: Sequence[int]) -> np.ndarray:
+    """Some of `total` rows at random, int `[count]`; all of them where there are no more."""
+    return np.random.default_rng(seed).permutation(total)[:count]

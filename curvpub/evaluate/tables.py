@@ -10,6 +10,7 @@ from curvpub.audit import delong
 from curvpub.audit.statistics import Interval
 from curvpub.evaluate import checks
 from curvpub.evaluate.boosting import make_boosting
+from curvpub.evaluate.fidelity import some_rows
 from curvpub.types import Records, Release, Schema
 
 _ROWS = 8192  # rows whose one-hot is held at once
@@ -32,30 +33,46 @@ class TableFidelity(NamedTuple):
     detection: Interval
 
 
-def table_fidelity(schema: Schema, real: Records, release: Release) -> TableFidelity:
+def table_fidelity(
+    schema: Schema, real: Records, release: Release, *, most: int | None = None, seed: int = 0
+) -> TableFidelity:
     """`marginals`, `association_difference` and `detection` with their defaults.
+
+    All depend on the number of published records: to compare releases of other sizes, give a `most`
+    that none is smaller than. All real records count, but in detection, which takes as many.
 
     Args:
       schema: of a table.
       real: real records outside the pool.
       release: what was published.
+      most: published records that are looked at, a random choice; all of them by default, and at
+        most 5,000 for detection.
+      seed: of the choice.
 
     Raises:
       ValueError: not a table, or records do not fit the schema or are too few.
     """
+    _check(schema, real, release)
+    if most is None:
+        limit = {}
+    else:
+        checks.check_whole("most", most, 2)
+        rows, limit = some_rows(len(release.x), most, seed=[seed, 1]), {"most": most}
+        release = Release(x=np.asarray(release.x)[rows], y=np.asarray(release.y)[rows])
     return TableFidelity(
         marginals=marginals(schema, real, release),
         association=association_difference(schema, real, release),
-        detection=detection(schema, real, release),
+        detection=detection(schema, real, release, seed=seed, **limit),
     )
 
 
 def marginals(schema: Schema, real: Records, release: Release, *, bins: int = 10) -> Marginals:
     """Total variation `sum |p - q| / 2` of all one-way and two-way marginals.
 
-    Numeric columns are cut at the real records' quantiles (fewer where they repeat); the published
-    label counts by its probabilities. Two samples of one distribution do not come to zero: compare
-    with a real sample of the release's size.
+    Numeric columns are cut at the real records' quantiles. Where quantiles repeat, many records
+    share one value, such as zero; it has a bin of its own, so that what is above it counts. The
+    published label counts by its probabilities. Two samples of one distribution do not come to
+    zero: compare with a real sample of the release's size.
 
     Args:
       schema: of a table.
@@ -68,13 +85,11 @@ def marginals(schema: Schema, real: Records, release: Release, *, bins: int = 10
     """
     checks.check_whole("bins", bins, 2)
     _check(schema, real, release)
-    edges = [
-        _edges(schema, np.asarray(real.x), index, bins) for index in range(len(schema.columns))
-    ]
-    start = np.cumsum([0] + [len(e) + 1 for e in edges])
+    cuts = [_cuts(schema, np.asarray(real.x), index, bins) for index in range(len(schema.columns))]
+    start = np.cumsum([0] + [c.bins for c in cuts])
     size = int(start[-1]) + schema.num_classes
-    p = _joint(np.asarray(real.x), _one_hot(schema, real.y), edges, start, size)
-    q = _joint(np.asarray(release.x), np.asarray(release.y, np.float64), edges, start, size)
+    p = _joint(np.asarray(real.x), _one_hot(schema, real.y), cuts, start, size)
+    q = _joint(np.asarray(release.x), np.asarray(release.y, np.float64), cuts, start, size)
     gap = np.abs(p - q)
     blocks = np.add.reduceat(np.add.reduceat(gap, start, axis=0), start, axis=1) / 2.0
     one = np.add.reduceat(np.abs(np.diag(p) - np.diag(q)), start) / 2.0
@@ -186,25 +201,43 @@ def _one_hot(schema: Schema, y: np.ndarray) -> np.ndarray:
     return np.eye(schema.num_classes)[np.asarray(y)]
 
 
-def _edges(schema: Schema, x: np.ndarray, index: int, bins: int) -> np.ndarray:
-    """Inner edges of a column's bins; a value belongs to the bin of the last edge it reaches."""
+class _Cuts(NamedTuple):
+    """Where a column's bins begin, rising; a value belongs to the last bin that has begun."""
+
+    reached: np.ndarray  # a bin begins with this value
+    passed: np.ndarray  # a bin begins right above this value
+
+    @property
+    def bins(self) -> int:
+        return len(self.reached) + len(self.passed) + 1
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The bin of each value, int `[n]`."""
+        reached = np.searchsorted(self.reached, values, side="right")
+        return reached + np.searchsorted(self.passed, values, side="left")
+
+
+def _cuts(schema: Schema, x: np.ndarray, index: int, bins: int) -> _Cuts:
     categories = schema.columns[index].categories
     if categories:
-        return np.arange(1, len(categories)) - 0.5
-    return np.unique(np.quantile(x[:, index], np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+        return _Cuts(np.arange(1, len(categories)) - 0.5, np.empty(0))
+    quantiles = np.quantile(x[:, index], np.linspace(0.0, 1.0, bins + 1))
+    # A value that two quantiles share is a point mass, which must not hide what is above it. The
+    # ends count here: a mass at the largest value repeats it.
+    masses = np.unique(quantiles[1:][quantiles[1:] == quantiles[:-1]])
+    return _Cuts(np.unique(quantiles[1:-1]), masses)
 
 
 def _joint(
-    x: np.ndarray, probs: np.ndarray, edges: list[np.ndarray], start: np.ndarray, size: int
+    x: np.ndarray, probs: np.ndarray, cuts: list[_Cuts], start: np.ndarray, size: int
 ) -> np.ndarray:
     """Joint shares of every pair of bins, `[size, size]`; the diagonal has the one-way shares."""
     total, one_way = np.zeros((size, size)), np.zeros(size)
     for first in range(0, len(x), _ROWS):
         rows = slice(first, first + _ROWS)
         hot = np.zeros((len(x[rows]), size))
-        for index, edge in enumerate(edges):
-            place = np.searchsorted(edge, x[rows, index], side="right")
-            hot[np.arange(len(hot)), start[index] + place] = 1.0
+        for index, cut in enumerate(cuts):
+            hot[np.arange(len(hot)), start[index] + cut.place(x[rows, index])] = 1.0
         hot[:, start[-1] :] = probs[rows]
         total += hot.T @ hot
         one_way += hot.sum(axis=0)

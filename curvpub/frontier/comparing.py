@@ -1,9 +1,12 @@
 """Comparing frontiers: the Pareto set, and who is more exposed at equal accuracy.
 
-Strengths are selected by the accuracy on one half of the test records; accuracies that are compared
-are those on the other half. Exposures have no second half: what is chosen by them is a little
-flattering, to all entries alike. A point's exposure is that of its worst attack, chosen once by all
-shadows: the highest of several is biased upward, most where exposure is small.
+The Pareto set and the strength that a user would take are chosen by the accuracy on one half of the
+test records; the accuracies of these points that are shown and compared at are those on the other
+half. Who is least exposed at such an accuracy is not chosen beforehand: it is the least over all
+points of an entry, and over all pairs of them, by the reported half and the same exposures, and
+then over entries. That is a little flattering, the more so the more points and entries a side has.
+A point's exposure is that of its worst attack, chosen once by all shadows: the highest of several
+is biased upward, most where exposure is small.
 """
 
 import dataclasses
@@ -48,7 +51,7 @@ class Compared(NamedTuple):
     accuracy: float
     anchor: str  # entry that has a point of this accuracy
     anchor_strength: float
-    competitor: str  # the least exposed entry among the competitors at this accuracy
+    competitor: str  # the least exposed entry among those of `against` at this accuracy
     excess: float | None  # the competitor's
     method: str  # the same among the method's entries
     method_excess: float | None
@@ -116,8 +119,14 @@ def at_equal_accuracy(
 
     The accuracies are those of the points in the Pareto set, by validation accuracy, of the
     competitors together and of the method. Entries are interpolated one by one, never between two
-    of them, and the least exposed counts on either side. Intervals are by bootstrap over pairs of
-    shadows and over test records; points, attacks and the best entries stay as all choose them.
+    of them, and the least exposed counts on either side.
+
+    Intervals are by bootstrap over pairs of shadows and over test records. In each resample the
+    accuracy is the anchor's there, and an entry's points are chosen anew: the least exposure that
+    any of them or any two give. What stays as the sample chose it: the anchors, each point's worst
+    attack, and the entry on either side. Where that entry misses the accuracy in a resample it
+    counts as infinitely exposed, even if another entry of its side reaches it; so an end can be
+    infinite, or zero, where the side as a whole gets there.
 
     Args:
       points: of all entries, with the same shadows.
@@ -199,7 +208,10 @@ def _compared(
 
 
 def _best(points: Sequence[_Drawn], accuracy: np.ndarray, chance: float) -> tuple[str, np.ndarray]:
-    """The entry that is least exposed at an accuracy `[B]`, and its excess in every resample."""
+    """The entry that is least exposed at an accuracy `[B]`, and its excess in every resample.
+
+    By the sample itself, which comes first; another entry may be better in a resample.
+    """
     found = {
         name: _excess([p for p in points if p.entry == name], accuracy, chance)
         for name in dict.fromkeys(p.entry for p in points)

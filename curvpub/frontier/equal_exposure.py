@@ -3,6 +3,12 @@
 A point's exposure is its worst attack's AUC. At each exposure that a point of the Pareto set has,
 either side may take any of its points that are as little exposed; nothing is interpolated, for the
 fidelity of a mixture of two releases is not between those of the two.
+
+Figures must rank releases to be compared so. alpha-precision and beta-recall do not
+(`evaluate.supports`): losing a part of the data can raise them. They are measured, and are to be
+held against what a second real sample gets; more is not better. Recall is what ranks instead; it
+has a weakness of its own, that points further apart have wider neighbourhoods and reach more, so
+that it says little above that of real records.
 """
 
 from collections.abc import Sequence
@@ -14,7 +20,7 @@ from scipy import stats
 from curvpub.audit.statistics import Interval
 from curvpub.frontier.comparing import pareto
 
-SIGNS = {"frechet": -1.0, "density": 1.0, "coverage": 1.0, "beta_recall": 1.0}
+SIGNS = {"frechet": -1.0, "density": 1.0, "coverage": 1.0, "recall": 1.0}
 """Figures of fidelity and diversity that are compared; 1 where higher is better."""
 
 _TINY = 1e-12
@@ -31,17 +37,23 @@ def at_equal_exposure(
     """The method's best fidelity beside the best competitor's, at every exposure that either has.
 
     Density above that of real records is no merit: releases near the middle of the data have it. It
-    counts up to theirs.
+    counts up to theirs, in each release.
+
+    The interval of the difference is Student's t over the releases that were measured, paired by
+    shadow. It says what other splits and other luck of the publishers would give, with all else
+    taken as given: exposures, the real records that are compared with, and which point is the best,
+    which is chosen by the same figures, and so a little lucky on either side.
 
     Args:
       points: lines of points; those without a quality are passed over.
       reference: `quality` of the line of real records.
       against: roles of the competitors.
-      confidence: coverage of the interval of the difference, by Student's t over releases of the
-        same shadows; None where fewer than two were measured or one side has no such point.
+      confidence: coverage of the interval of the difference; None where fewer than two releases
+        were measured or one side has no such point.
 
     Returns:
       Lines by figure and rising exposure; `difference` is the method's value less the competitor's.
+      Values are means over releases, of density those of the capped ones.
     """
     sides = {
         "method": [p for p in points if p["quality"] and p["role"] == "method"],
@@ -73,11 +85,18 @@ def _exposure(point: Row) -> float:
 
 
 def _capped(values: Any, figure: str, reference: Row) -> Any:
+    values = np.asarray(values, np.float64)
     return np.minimum(values, reference[figure]) if figure == "density" else values
 
 
 def _value(point: Row, figure: str, reference: Row) -> float:
-    return float(_capped(point["quality"]["mean"][figure], figure, reference))
+    each = _values(point, figure)  # an earlier file has the mean alone
+    known = point["quality"]["mean"][figure] if each is None else each
+    return float(np.mean(_capped(known, figure, reference)))
+
+
+def _values(point: Row, figure: str) -> list[float] | None:
+    return point["quality"].get("values", {}).get(figure)
 
 
 def _unbeaten(points: Sequence[Row], figure: str, reference: Row) -> list[Row]:
@@ -96,11 +115,10 @@ def _difference(
     best: dict[str, Row | None], figure: str, reference: Row, confidence: float
 ) -> list[float] | None:
     """Mean and interval over releases of the same shadows."""
-    each = [(p or {}).get("quality", {}).get("values", {}).get(figure) for p in best.values()]
-    if any(v is None or len(v) < 2 for v in each) or len(each[0]) != len(each[1]):
+    ours, theirs = (_values(p, figure) if p else None for p in best.values())
+    if ours is None or theirs is None or len(ours) < 2 or len(ours) != len(theirs):
         return None
-    ours, theirs = (_capped(np.asarray(v, np.float64), figure, reference) for v in each)
-    gap = ours - theirs
+    gap = _capped(ours, figure, reference) - _capped(theirs, figure, reference)
     half = stats.t.isf(0.5 * (1.0 - confidence), len(gap) - 1) * stats.sem(gap)
     mean = float(gap.mean())
     return list(Interval(mean, mean - float(half), mean + float(half)))

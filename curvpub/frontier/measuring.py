@@ -15,16 +15,13 @@ def common(game: Game) -> dict[str, Any]:
     return {"data": game.config.shared.name, "seed": game.seed}
 
 
-def point_line(
-    game: Game, play: Play, figures: dict[str, Any], published: int | None
-) -> dict[str, Any]:
+def point_line(game: Game, play: Play, figures: dict[str, Any]) -> dict[str, Any]:
     """The line of a point that was played; its quality is measured later.
 
     Args:
       game: that all points share.
       play: the point.
       figures: what its signals amount to (the first of `Summaries.figures`).
-      published: records of a release; None of a model.
     """
     entry = play.entry
     return {
@@ -32,7 +29,7 @@ def point_line(
         "role": entry.role, "strength": play.point.strength, "sweep": entry.sweep,
         "changes": dict(entry.changes), "options": dict(entry.options), "effort": entry.effort,
         "shadows": game.shadows, "pool": len(game.dataset.pool), "test": len(game.halves[1]),
-        "members": int(game.member[0].sum()), "published": published,
+        "members": int(game.member[0].sum()), "published": play.published,
         "quality": None, "pareto": [], "selected": False,
         "seconds": {
             "train": store.median_seconds(play.training, game.shadows),

@@ -16,7 +16,7 @@ _QUALITY = {
     "frechet": "Frechet distance (lower is better)",
     "density": "density",
     "coverage": "coverage",
-    "beta_recall": "beta-recall",
+    "recall": "recall",
 }
 _LEAST = 1e-3  # excess AUC below this is drawn here: intervals are wider than it
 Row = Mapping[str, Any]
@@ -40,6 +40,9 @@ def draw_all(rows: Sequence[Row]) -> dict[str, bytes]:
 def utility_chart(points: Sequence[Row]) -> bytes:
     """Accuracy against the worst attack's AUC and TPR, with intervals; the Pareto set is ringed.
 
+    Which points are in it is decided by accuracy on the half of the test records that selects,
+    while that on the other half is drawn: a ringed point may lie below another one.
+
     Raises:
       ValueError: there are no points.
     """
@@ -61,7 +64,7 @@ def utility_chart(points: Sequence[Row]) -> bytes:
         axes.scatter(
             [_exposed(p, name, "value") for p in best], [100 * p["accuracy"][0] for p in best],
             s=130, facecolors="none", edgecolors="black", linewidths=1.1, zorder=5,
-            label="no point beats it",
+            label="none better by the\nselecting half",
         )  # fmt: skip
         _exposure_axis(axes, name, points)
         axes.set_ylabel("accuracy of a model trained on the release, %")
@@ -72,7 +75,10 @@ def utility_chart(points: Sequence[Row]) -> bytes:
 
 
 def quality_chart(points: Sequence[Row], reference: Row | None) -> bytes:
-    """Fidelity and diversity against the worst attack's AUC; dotted: real against real records."""
+    """Fidelity and diversity against the worst attack's AUC; dotted: real against real records.
+
+    Bars are the AUC's intervals across, and one standard deviation over releases upright.
+    """
     styles, every = _styles(points), points
     points = [p for p in points if p["quality"]]
     styles = {e: s for e, s in styles.items() if e in {p["entry"] for p in points}}
@@ -180,9 +186,11 @@ def _legend(figure: Any, axes: Any) -> None:
     """Beside the panels, in as many columns as its lines need; the figure grows by all but one."""
     handles, labels = axes.get_legend_handles_labels()
     width, height = figure.get_size_inches()
-    columns = -(-len(labels) // int(height / _LINE))
+    shown = ["\n".join(plain(line, limit=28) for line in lines.split("\n")) for lines in labels]
+    # Longer labels may all be in one column.
+    more = sum(text.count("\n") for text in shown)
+    columns = -(-len(shown) // (int(height / _LINE) - more))
     figure.set_size_inches(width + (columns - 1) * _COLUMN, height)
     figure.legend(
-        handles, [plain(label, limit=28) for label in labels], loc="outside right center",
-        frameon=False, fontsize=9, ncols=columns,
+        handles, shown, loc="outside right center", frameon=False, fontsize=9, ncols=columns,
     )  # fmt: skip

@@ -23,6 +23,7 @@ class Play:
       built: publisher or model; the same object for all strengths that it takes as data.
       training: private folder of the trained states; None where nothing is trained.
       folder: private folder of the point's signals.
+      published: records of a release; None of a model.
     """
 
     entry: Entry
@@ -30,6 +31,7 @@ class Play:
     built: registry.Publishing | registry.Modelling
     training: pathlib.Path | None
     folder: pathlib.Path
+    published: int | None
 
     @property
     def strength(self) -> jax.Array:
@@ -52,7 +54,7 @@ def plan(game: Game) -> list[Play]:
             again = (asked.config, asked.strength)
             if again not in known:
                 known[again] = _built(game, entry, point, asked)
-            found.append(_play(game, entry, point, known[again]))
+            found.append(_play(game, entry, point, *known[again]))
     return found
 
 
@@ -65,27 +67,31 @@ def _asked(game: Game, entry: Entry, point: Point, strength: float | None) -> re
 
 def _built(
     game: Game, entry: Entry, point: Point, asked: registry.Asked
-) -> registry.Publishing | registry.Modelling:
-    """A point's publisher or model, traced; what is wrong with it names the entry."""
+) -> tuple[registry.Publishing | registry.Modelling, int | None]:
+    """A point's publisher or model, traced, and how many records it publishes.
+
+    What is wrong with it names the entry.
+    """
     try:
         built = registry.build(entry.kind, asked)
-        _check(game, built)
+        published = _check(game, built)
     except (TypeError, ValueError) as error:
         raise ValueError(f"entries.{entry.name} at {point.strength:g}: {error}") from error
-    return built
+    return built, published
 
 
-def _check(game: Game, built: registry.Publishing | registry.Modelling) -> None:
+def _check(game: Game, built: registry.Publishing | registry.Modelling) -> int | None:
+    """Records of a release; None of a model, which has none."""
     like = jax.eval_shape(lambda: game.members(0))
     if isinstance(built, registry.Publishing):
-        registry.check_traceable(built, like)
-        return
+        return registry.check_traceable(built, like).shape[0]
     strength = jax.ShapeDtypeStruct((), jnp.float32)
     asked = lambda k, r, s: built.fit(k, r, s)(r.x)
     jax.eval_shape(asked, jax.eval_shape(lambda: jax.random.key(0)), like, strength)
+    return None
 
 
-def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
+def _play(game: Game, entry: Entry, point: Point, built: Any, published: int | None) -> Play:
     training = None
     trained: Any = None
     if isinstance(built, registry.Publishing) and built.train is not None:
@@ -104,6 +110,7 @@ def _play(game: Game, entry: Entry, point: Point, built: Any) -> Play:
         built=built,
         training=training,
         folder=game.folder / f"play-{name}",
+        published=published,
     )
 
 

@@ -75,12 +75,6 @@ class Player:
         self._train(play, lambda: None, only=shadow)
         return jax.tree.map(lambda a: np.asarray(a[0]), self._release(play, [shadow]))
 
-    def published(self, play: Play) -> int:
-        """How many records a release of the point has."""
-        assert isinstance(play.built, registry.Publishing)
-        like = jax.eval_shape(lambda: self._game.members(0))
-        return registry.check_traceable(play.built, like).shape[0]
-
     def _groups(self, folder: Any) -> list[list[int]]:
         todo, size = store.missing_shadows(folder, self._game.shadows), self._programs.group
         return [todo[i : i + size] for i in range(0, len(todo), size)]

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import numpy as np
 from curvpub import evaluate
 from curvpub.frontier.fingerprint import code_digest
 from curvpub.frontier.games import Game
+from curvpub.frontier.planning import Play
+from curvpub.frontier.settings import FEWEST_COMPARED
 from curvpub.frontier.store import fingerprint
 from curvpub.models import check_kind
 from curvpub.runtime import files
@@ -23,12 +26,21 @@ _MARGINALS = ("one_way", "one_way_worst", "two_way", "two_way_worst")
 class Judge:
     """Measures releases of a game, in a feature space that is fitted once, outside the pool.
 
+    Most figures of likeness depend on how many records are compared, so it is one number for the
+    whole game: as many as any point of the plan publishes, asked for or not.
+
     Raises:
       ValueError: `utility_models`, `fine_tune_records` or `feature_weights` does not suit the
-        data.
+        data, or a point publishes too few records to be compared.
     """
 
-    def __init__(self, game: Game):
+    def __init__(self, game: Game, plays: Sequence[Play]):
+        """Nothing is computed yet.
+
+        Args:
+          game: that all points share.
+          plays: all points of its plan.
+        """
         self._game = game
         shared, test = game.config.shared, game.dataset.test
         self._models = tuple(
@@ -37,7 +49,7 @@ class Judge:
         rows = game.halves[1]  # what no strength was selected by
         self._reported = Records(x=test.x[rows], y=test.y[rows])
         self._space: evaluate.FeatureSpace | None = None
-        self._most = shared.quality_records
+        self._most = _most_compared(game, plays)
         self._few, rows = shared.fine_tune_records, game.halves[0]
         if self._few > len(rows):
             raise ValueError(
@@ -70,6 +82,11 @@ class Judge:
     def external(self) -> evaluate.FeatureSpace:
         """The space of the network in `feature_weights`."""
         return evaluate.given_space(self._game.dataset.schema, self._embed, self._game.dataset.test)
+
+    @property
+    def count(self) -> int:
+        """Records of either kind that every release's likeness is measured on."""
+        return min(self._most, len(self.space.reference))
 
     def path(self, folder: pathlib.Path, shadow: int) -> pathlib.Path:
         """Where the figures of one release are kept."""
@@ -113,29 +130,56 @@ class Judge:
         }
 
     def reference(self) -> dict[str, Any]:
-        """Real records against real ones: the likeness of one half of the pool to the test set."""
-        path = self.path(self._game.folder, 0).with_name(
-            f"reference-{self._digest}-{self._game.digest}.json"
-        )
+        """Real records against real ones: the likeness of halves of the pool to the test set.
+
+        Means over the members of as many shadows as releases are measured of, and their number,
+        `releases`.
+        """
+        game = self._game
+        shadows = game.config.shared.quality_shadows
+        path = game.folder / f"reference-{self._digest}-{game.digest}-{shadows}.json"
         if not path.exists():
-            records = self._game.members(0)
-            one_hot = jax.nn.one_hot(records.y, self._game.dataset.schema.num_classes)
-            real = Release(x=np.asarray(records.x), y=np.asarray(one_hot))
-            files.write_json(path, self._likeness(real))
+            found = mean_quality([self._likeness(self._members(k)) for k in range(shadows)])
+            assert found is not None, "quality_shadows=0: there is nothing to compare with"
+            files.write_json(path, found["mean"] | {"releases": found["releases"]})
         return json.loads(path.read_text())
 
+    def _members(self, shadow: int) -> Release:
+        """The records of a shadow as if they were published."""
+        records = self._game.members(shadow)
+        one_hot = jax.nn.one_hot(records.y, self._game.dataset.schema.num_classes)
+        return Release(x=np.asarray(records.x), y=np.asarray(one_hot))
+
     def _likeness(self, release: Release) -> dict[str, float]:
-        schema, test = self._game.dataset.schema, self._game.dataset.test
-        alike = evaluate.fidelity(self.space, release, most=self._most)
+        schema, test, most = self._game.dataset.schema, self._game.dataset.test, self.count
+        alike = evaluate.fidelity(self.space, release, most=most)
         found = {k: float(v) for k, v in alike._asdict().items()}
         if schema.kind == "table":
-            table = evaluate.table_fidelity(schema, test, release)
+            table = evaluate.table_fidelity(schema, test, release, most=most)
             for name in _MARGINALS:
                 found[f"marginals_{name}"] = float(getattr(table.marginals, name))
             found |= {"association": table.association, "detection": table.detection.value}
         if self._weights:
-            found["frechet_external"] = evaluate.frechet_in(self.external, release, most=self._most)
+            found["frechet_external"] = evaluate.frechet_in(self.external, release, most=most)
         return found
+
+
+def _most_compared(game: Game, plays: Sequence[Play]) -> int:
+    """At most how many records are compared: no release has fewer, and no half of the pool.
+
+    Raises:
+      ValueError: quality is asked for, and a point publishes too few.
+    """
+    shared = game.config.shared
+    releases = [(p.published, p) for p in plays if p.published is not None]
+    fewest, play = min(releases, key=lambda r: r[0], default=(shared.quality_records, None))
+    if play and shared.quality_shadows and fewest < FEWEST_COMPARED:
+        raise ValueError(
+            f"entries.{play.entry.name} at {play.point.strength:g} publishes {fewest} records, and "
+            f"quality is measured on at least {FEWEST_COMPARED}: leave it out or set "
+            "quality_shadows=0"
+        )
+    return min(shared.quality_records, int(game.member.sum(axis=1).min()), fewest)
 
 
 def mean_quality(found: list[dict[str, Any]]) -> dict[str, Any] | None:

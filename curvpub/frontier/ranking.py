@@ -11,6 +11,7 @@ from curvpub.frontier import comparing, equal_exposure
 from curvpub.frontier.games import Game
 from curvpub.frontier.measuring import common
 from curvpub.frontier.planning import Play
+from curvpub.frontier.settings import Role
 from curvpub.frontier.store import load_signals
 
 
@@ -33,6 +34,22 @@ def mark(game: Game, rows: list[dict[str, Any]], measured: list[comparing.Measur
 
 def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, Any]]:
     """The method against the best competitor at equal accuracy, by AUC and by TPR."""
+    return _at_equal_accuracy(game, measured, "equal_accuracy", against="competitor")
+
+
+def compare_parts(game: Game, measured: list[comparing.Measured]) -> list[dict[str, Any]]:
+    """The same against the method without its parts, which are references but for the raw data.
+
+    They are no competitors, and have no say in the Pareto sets of the others: lines of their own.
+    """
+    raw = {e.name for e in game.config.entries if e.kind == "raw"}
+    others = [m for m in measured if m.entry not in raw]
+    return _at_equal_accuracy(game, others, "equal_accuracy_parts", against="reference")
+
+
+def _at_equal_accuracy(
+    game: Game, measured: list[comparing.Measured], record: str, *, against: Role
+) -> list[dict[str, Any]]:
     audit, rows = game.config.base.audit, []
     for figure in exposures(game):
         chance = 0.5 if figure == "auc" else 0.0
@@ -40,11 +57,12 @@ def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, An
             measured,
             figure,
             chance=chance,
+            against=(against,),
             confidence=audit.confidence,
             seed=game.seed,
         )
         rows += [
-            {"record": "equal_accuracy", **common(game), "figure": figure, "chance": chance}
+            {"record": record, **common(game), "figure": figure, "chance": chance}
             | comparing.as_row(f)
             for f in found
         ]

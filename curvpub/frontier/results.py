@@ -14,8 +14,12 @@ import scipy
 
 from curvpub.runtime import devices, files
 
-RECORDS = ("run", "reference", "point", "equal_accuracy", "equal_exposure", "paired")
-"""What a line can be: its field `record`."""
+RECORDS = (
+    "run", "reference", "point", "equal_accuracy", "equal_accuracy_parts", "equal_exposure",
+    "paired",
+)  # fmt: skip
+"""What a line can be: its field `record`. `equal_accuracy_parts` is `equal_accuracy` against the
+method without its parts, references but for the raw data, in the place of competitors."""
 POINT_FIELDS = (
     "record", "data", "seed", "entry", "kind", "role", "strength", "sweep", "changes", "options",
     "effort", "shadows", "pool", "test", "members", "published", "accuracy",

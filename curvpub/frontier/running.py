@@ -23,7 +23,6 @@ from curvpub.frontier.games import Game, open_game
 from curvpub.frontier.planning import Play, plan
 from curvpub.frontier.play import Player
 from curvpub.frontier.quality import Judge
-from curvpub.frontier.registry import Publishing
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.runtime import files, progress
 
@@ -52,7 +51,8 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
     chosen = _chosen(only, [e.name for e in config.entries])
     private = files.private_folder(workdir / "private")
     games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
-    plans, judges = [plan(game) for game in games], [Judge(game) for game in games]
+    plans = [plan(game) for game in games]
+    judges = [Judge(game, plays) for game, plays in zip(games, plans, strict=True)]
     path, rows = workdir / "results.jsonl", [_run_row(config)]
     unfinished = workdir / "results-unfinished.jsonl"
 
@@ -120,7 +120,7 @@ def _run_game(
         summaries.Summaries(game) as summary,
         progress.bar(player.work(todo), f"frontier {game.seed}", unit="shadow") as bar,
     ):
-        measurer = _Measurer(game, player, summary, keep)
+        measurer = _Measurer(game, summary, keep)
         for play in plays:
             if play in todo:
                 player.play(play, bar.update)
@@ -129,7 +129,8 @@ def _run_game(
         measurer.finish()
     rows, done, measured = measurer.rows, measurer.done, measurer.measured
     ranking.mark(game, rows, measured)
-    compared = ranking.compare(game, measured) + ranking.paired(game, done, rows)
+    compared = ranking.compare(game, measured) + ranking.compare_parts(game, measured)
+    compared += ranking.paired(game, done, rows)
     keep([*rows, *compared])
     with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:
         for row, play in zip(rows, done, strict=True):
@@ -150,13 +151,12 @@ class _Measurer:
     def __init__(
         self,
         game: Game,
-        player: Player,
         summary: summaries.Summaries,
         keep: Callable[[list[Row]], None],
     ):
         self.rows = list[Row]()
         self.done, self.measured = list[Play](), list[comparing.Measured]()
-        self._game, self._player, self._summary, self._keep = game, player, summary, keep
+        self._game, self._summary, self._keep = game, summary, keep
 
     def add(self, play: Play) -> None:
         """Starts on a point that has been played, and measures those that are ready."""
@@ -179,10 +179,7 @@ class _Measurer:
     def _measure(self) -> None:
         play = self.done[len(self.rows)]
         figures, pairs = self._summary.figures(play, self._raw)
-        published = None
-        if isinstance(play.built, Publishing):
-            published = self._player.published(play)
-        self.rows.append(measuring.point_line(self._game, play, figures, published))
+        self.rows.append(measuring.point_line(self._game, play, figures))
         self.measured.append(
             comparing.Measured(
                 entry=play.entry.name,
@@ -220,7 +217,7 @@ def describe_plan(config: FrontierConfig, workdir: pathlib.Path) -> str:
     for seed in config.shared.seeds:
         game = open_game(config, seed, files.private_folder(workdir / "private") / f"seed-{seed}")
         plays = plan(game)
-        Judge(game)  # checks what it is to measure with
+        Judge(game, plays)  # checks what it is to measure with
         lines.append(f"seed {seed}: {Player(game).work(plays)} trainings and shadows to do")
         for entry in config.entries:
             mine = [p for p in plays if p.entry.name == entry.name]

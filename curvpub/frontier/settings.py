@@ -14,7 +14,8 @@ Role = Literal["method", "competitor", "reference"]
 SECTIONS = ("model", "lower", "train", "publish")
 """Sections of a run's configuration that an entry may change."""
 MODEL_KINDS = ("linear", "mlp", "conv", "boosting")
-_FEWEST = 10  # records that have neighbourhoods
+FEWEST_COMPARED = 10
+"""Records that have neighbourhoods: on fewer no likeness is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Frontier:
       effort: tuning that all entries had in common.
       seeds: one pool, design and set of shadows each; the second one checks the first.
       quality_shadows: shadows whose releases are measured for quality.
-      quality_records: records that likeness is measured on at most, published and real ones each;
-        the Vendi score takes the cube of their number.
+      quality_records: records that likeness is measured on at most, published and real ones each:
+        fewer, for all entries alike, where one of them publishes fewer or there are fewer real
+        ones. The Vendi score takes the cube of their number.
       utility_models: what users train on them.
       utility_steps: gradient steps of these, trees of `boosting` a tenth of it.
       exposed_share: share of the pool that counts as most exposed.
@@ -256,8 +258,10 @@ def _validate(config: FrontierConfig) -> None:
             f"quality_shadows={shared.quality_shadows!r} must lie in "
             f"[0, {config.base.audit.shadows}], the number of shadows"
         )
-    if shared.quality_records < _FEWEST:
-        raise ValueError(f"quality_records={shared.quality_records!r} must be at least {_FEWEST}")
+    if shared.quality_records < FEWEST_COMPARED:
+        raise ValueError(
+            f"quality_records={shared.quality_records!r} must be at least {FEWEST_COMPARED}"
+        )
     models = shared.utility_models
     if set(models) - set(MODEL_KINDS) or len(set(models)) != len(models) or not models:
         raise ValueError(f"utility_models={models!r} must be some of {MODEL_KINDS}, each once")

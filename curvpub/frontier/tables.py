@@ -4,13 +4,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curvpub.frontier import results
+from curvpub.frontier.equal_exposure import SIGNS
+from curvpub.frontier.settings import MODEL_KINDS
 
 START, END = "<!-- frontier: python docs/frontier.py -->", "<!-- end of frontier -->"
+_MARKS = (
+    "* = by the half of the test records that selects, no other point is as accurate and less "
+    "exposed; the accuracies shown are those on the other half. Of each entry the strength is "
+    "shown that a user would take by the half that selects. Accuracy is that of the attacker's own "
+    "classifier, trained on the release and normalised as the attacker normalises, by the whole "
+    "pool; a model that is released instead of records is asked itself."
+)
+_PARTS = "The method against itself without its parts (entries that are no competitors):"
+_USERS = (
+    "Models that users train, knowing the release alone: accuracy on the half of the test records "
+    "that is reported, %, and expected calibration error, means over releases:"
+)
 Row = Mapping[str, Any]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Each entry's selected point by seed, and the method at equal accuracy and exposure."""
+    """Selected points by seed, the method at equal accuracy and exposure, and users' models.
+
+    What was not compared or not measured has no table.
+    """
     found = []
     for seed in sorted({r["seed"] for r in results.points(rows)}):
         points = [p for p in results.points(rows, seed) if p["selected"]]
@@ -18,9 +35,16 @@ def markdown(rows: Sequence[Row]) -> str:
         equal = [r for r in rows if r["record"] == "equal_accuracy" and r["seed"] == seed]
         if equal:
             found.append(_equal(equal))
+        parts = [r for r in rows if r["record"] == "equal_accuracy_parts" and r["seed"] == seed]
+        if parts:
+            found.append(f"{_PARTS}\n\n{_equal(parts, other='without a part')}")
         alike = [r for r in rows if r["record"] == "equal_exposure" and r["seed"] == seed]
+        alike = [r for r in alike if r["figure"] in SIGNS]  # earlier files rank by others, too
         if alike:
             found.append(_alike(alike))
+        judged = [p for p in points if p["quality"] and _users_models(p)]
+        if judged:
+            found.append(_users(judged))
     return "\n\n".join(found)
 
 
@@ -123,12 +147,11 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
     if reference:
         quality = reference[0]["quality"]
         lines.append(f"| real records | | | | | {_quality(quality)} |")
-    for point in sorted(points, key=lambda p: p["worst"]["auc"]["value"]):
-        name = f"**{point['entry']}**" if point["role"] == "method" else point["entry"]
+    for point in sorted(points, key=_exposed):
         star = " *" if "auc" in point["pareto"] else ""
         exposed, worst = point["most_exposed"], point["worst"]
         cells = [
-            f"{name}, {point['strength']:g}{star}",
+            f"{_named(point)}{star}",
             _share(point["accuracy"]),
             _worst(worst["auc"]),
             _worst(worst["tpr"], percent=True) if "tpr" in worst else "",
@@ -139,14 +162,13 @@ def _selected(points: list[dict[str, Any]], rows: Sequence[Row], seed: int) -> s
     confidence = rows[0]["configuration"]["audit"]["confidence"]
     lines.append(
         f"\n{results.provenance(results.points(rows, seed))}. Brackets: {confidence:.0%} "
-        "intervals. * = no other point is as accurate and less exposed. Of each entry the strength "
-        "is shown that a user would take by the other half of the test records."
+        f"intervals. {_MARKS}"
     )
     return "\n".join(lines)
 
 
-def _equal(rows: Sequence[Row]) -> str:
-    head = ["accuracy (of)", "figure", "method", "best competitor", "method / competitor"]
+def _equal(rows: Sequence[Row], *, other: str = "competitor") -> str:
+    head = ["accuracy (of)", "figure", "method", f"best {other}", f"method / {other}"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         name = "excess AUC" if row["figure"] == "auc" else "TPR"
@@ -182,7 +204,44 @@ def _alike(rows: Sequence[Row]) -> str:
             "" if row["difference"] is None else _bracket(row["difference"], "{:.3g}"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    lines.append(
+        "\nGap: the method's value less the competitor's, its mean and an interval by Student's t "
+        "over the releases that were measured. Exposures, the real records that are compared with "
+        "and the choice of the best point are taken as given."
+    )
     return "\n".join(lines)
+
+
+def _users(points: Sequence[Row]) -> str:
+    """What users' models make of the points' releases, the least exposed first."""
+    models = [m for m in MODEL_KINDS if any(m in _users_models(p) for p in points)]
+    head = ["publisher, strength"] + [f"{m}: accuracy, calibration error" for m in models]
+    lines = [_USERS + "\n", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for point in sorted(points, key=_exposed):
+        mean, known = point["quality"]["mean"], _users_models(point)
+        cells = [
+            f"{100 * mean[m + '_accuracy']:.1f}, {mean[m + '_calibration']:.3f}"
+            if m in known
+            else ""
+            for m in models
+        ]
+        lines.append("| " + " | ".join([_named(point), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _users_models(point: Row) -> list[str]:
+    """Names of the models that a point's releases were judged by."""
+    return [m for m in MODEL_KINDS if f"{m}_calibration" in point["quality"]["mean"]]
+
+
+def _exposed(point: Row) -> float:
+    return point["worst"]["auc"]["value"]
+
+
+def _named(point: Row) -> str:
+    """A point's entry, the method's in bold, and its strength."""
+    name = f"**{point['entry']}**" if point["role"] == "method" else point["entry"]
+    return f"{name}, {point['strength']:g}"
 
 
 def _bracket(values: Sequence[float | None], form: str) -> str:

@@ -144,6 +144,23 @@ def test_supports_of_equal_collapsed_and_spread_samples():
     assert collapsed.precision[-1] == 1.0
 
 
+def test_beta_recall_is_no_rank_and_recall_is():
+    """Ten modes as far from the middle: who lacks three of them has more of the former."""
+    found = {"second": [], "lacking": []}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        modes = rng.normal(size=(10, 10))
+        modes *= 8.0 / np.linalg.norm(modes, axis=1, keepdims=True)
+        draw = lambda of, rng=rng: of[rng.integers(0, len(of), 300)] + rng.normal(size=(300, 10))
+        real = draw(modes)
+        for name, published in (("second", draw(modes)), ("lacking", draw(modes[3:]))):
+            recall = neighbourhoods(real, published, neighbours=5).recall
+            found[name].append((recall, supports(real, published, neighbours=5).beta_recall))
+    (recall, beta), (less, more) = (np.mean(found[n], axis=0) for n in ("second", "lacking"))
+    assert less < recall - 0.2
+    assert more > beta + 0.05
+
+
 def test_vendi_score_equals_the_kernels_eigenvalues():
     a, _ = clouds(n=40, dim=5)
     unit = a / np.linalg.norm(a, axis=1, keepdims=True)

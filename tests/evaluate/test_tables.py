@@ -1,5 +1,6 @@
 """Figures of published tables against pandas, SciPy and cases with a known answer."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -23,37 +24,99 @@ def as_release(records, probs=None):
     return Release(x=np.asarray(records.x), y=probs)
 
 
+def naive_bins(real, values, bins):
+    """The last quantile of the real values that each value reaches, and whether it is its mass."""
+    quantiles = [float(np.quantile(real, level / bins)) for level in range(bins + 1)]
+    found = []
+    for value in values.tolist():
+        reached = -np.inf
+        for edge in quantiles[1:-1]:
+            if value >= edge:
+                reached = edge
+        found.append((reached, quantiles.count(reached) > 1 and value == reached))
+    return found
+
+
 def naive_marginals(real, published, bins):
-    """One-way and two-way total variation by pandas, for hard labels."""
-    frames = {}
-    for name, records in (("p", real), ("q", published)):
-        columns = {}
-        for index, column in enumerate(TABLE.columns):
-            value = records.x[:, index]
-            if not column.categories:
-                inner = np.quantile(real.x[:, index], np.linspace(0, 1, bins + 1)[1:-1])
-                cuts = [-np.inf, *np.unique(inner), np.inf]
-                value = pd.cut(value, cuts, right=False, labels=False)
-            columns[column.name] = value
-        frames[name] = pd.DataFrame({**columns, "label": records.y})
+    """One-way and two-way total variation by loops over bins, for hard labels."""
+    tables = []
+    for records in (real, published):
+        columns = [
+            records.x[:, index].tolist()
+            if column.categories
+            else naive_bins(real.x[:, index], records.x[:, index], bins)
+            for index, column in enumerate(TABLE.columns)
+        ]
+        tables.append([*columns, records.y.tolist()])
 
-    def tv(names):
-        p, q = (frames[f].value_counts(names, normalize=True) for f in "pq")
-        return p.sub(q, fill_value=0.0).abs().sum() / 2
+    def tv(*indices):
+        p, q = (collections.Counter(zip(*(t[i] for i in indices), strict=True)) for t in tables)
+        return sum(abs(p[b] / len(real.y) - q[b] / len(published.y)) for b in {*p, *q}) / 2
 
-    names = list(frames["p"].columns)
-    one = [tv([a]) for a in names]
-    two = [tv([a, b]) for i, a in enumerate(names) for b in names[:i]]
+    one = [tv(a) for a in range(4)]
+    two = [tv(a, b) for a in range(4) for b in range(a)]
     return np.mean(one), np.max(one), np.mean(two), np.max(two)
 
 
+def with_income(records, income):
+    """The same records with another first column."""
+    x = records.x.copy()
+    x[:, 0] = income
+    return Records(x=x, y=records.y)
+
+
 @pytest.mark.parametrize("bins", [2, 10])
-def test_marginals_equal_pandas(bins):
+def test_marginals_equal_loops_over_bins(bins):
     real, published = host_records(400), host_records(300, seed=1)
     shifted = Records(x=published.x * [1.5, 1.0, 1.0], y=published.y)
     for other in (published, shifted):
         found = marginals(TABLE, real, as_release(other), bins=bins)
         np.testing.assert_allclose(found, naive_marginals(real, other, bins), rtol=1e-10)
+
+
+MASSES = {
+    "mostly zero": lambda v: np.where(v > np.quantile(v, 0.92), v, 0.0),
+    "in the middle": lambda v: np.clip(v, *np.quantile(v, (0.3, 0.6))) * (1 + (v > 9_000)),
+    "at the largest": lambda v: np.minimum(v, np.quantile(v, 0.85)),
+    "at both ends": lambda v: np.clip(v, *np.quantile(v, (0.15, 0.7))),
+    "two": lambda v: np.select([v < 2000, v < 5000], [-7.0, 0.1], v),
+    "constant": lambda v: np.full_like(v, 3.3),
+}
+
+
+@pytest.mark.parametrize("bins", [2, 10])
+@pytest.mark.parametrize("shape", MASSES)
+def test_marginals_of_columns_with_point_masses_equal_loops_over_bins(shape, bins):
+    real, published = host_records(400), host_records(300, seed=1)
+    real = with_income(real, MASSES[shape](real.x[:, 0]))
+    same = with_income(published, MASSES[shape](published.x[:, 0]))
+    for other in (same, *(with_income(same, same.x[:, 0] + step) for step in (-1.0, 1.0)),
+                  published):  # fmt: skip
+        found = marginals(TABLE, real, as_release(other), bins=bins)
+        np.testing.assert_allclose(found, naive_marginals(real, other, bins), rtol=1e-10)
+
+
+def test_a_point_mass_does_not_hide_what_is_beside_it():
+    """Adult's capital gain is zero for 92 of 100; the others' must not count as zero, too."""
+    real, alike = host_records(2000), host_records(2000, seed=1)
+    gains = lambda r, seed: np.where(
+        np.random.default_rng(seed).random(len(r)) < 0.08, r.x[:, 0], 0.0
+    )
+    real, alike = with_income(real, gains(real, 0)), with_income(alike, gains(alike, 1))
+    worst = lambda other: marginals(TABLE, real, as_release(other)).one_way_worst
+    share = (real.x[:, 0] > 0).mean()
+    assert worst(alike) < 0.05
+    np.testing.assert_allclose(worst(with_income(real, 50_000.0)), 1 - share, rtol=1e-9)
+    np.testing.assert_allclose(worst(with_income(real, -1.0)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(worst(with_income(real, 0.0)), share, rtol=1e-9)
+    np.testing.assert_allclose(worst(with_income(real, 1e-30)), 1 - share, rtol=1e-9)
+    # A mass at the largest value: what lies above it is no part of it.
+    top = np.float32(np.quantile(real.x[:, 1], 0.85))
+    capped = Records(x=np.minimum(real.x, [np.inf, top, np.inf], dtype=np.float32), y=real.y)
+    above = capped.x.copy()
+    above[above[:, 1] == top, 1] += 1
+    found = marginals(TABLE, capped, as_release(Records(x=above, y=real.y))).one_way_worst
+    np.testing.assert_allclose(found, (capped.x[:, 1] == top).mean(), rtol=1e-9)
 
 
 def test_marginals_of_the_same_table_and_of_another(monkeypatch):

@@ -208,6 +208,15 @@ def test_fidelity_ranks_releases():
     assert evaluate.fidelity(found, release) == good
 
 
+def test_releases_of_any_size_are_compared_with_the_same_real_records():
+    test = host(make_records(IMAGE, 60, seed=3))
+    found = evaluate.given_space(IMAGE, lambda x: x.reshape(len(x), -1)[:, :7], test)
+    few, many = (evaluate.fidelity(found, raw(IMAGE, n), most=20, seed=4) for n in (25, 50))
+    assert few.count == many.count == 20
+    assert few.vendi_real == many.vendi_real
+    assert few.vendi_real != evaluate.fidelity(found, raw(IMAGE, 25), most=20).vendi_real
+
+
 def test_a_space_can_be_given():
     test = host(make_records(IMAGE, 40, seed=3))
     found = evaluate.given_space(IMAGE, lambda x: x.reshape(len(x), -1)[:, :7], test)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from curvpub.frontier import pictures
 from curvpub.frontier.equal_exposure import SIGNS, at_equal_exposure
 
-REAL = {"frechet": 0.1, "density": 1.0, "coverage": 1.0, "beta_recall": 0.6}
+REAL = {"frechet": 0.1, "density": 1.0, "coverage": 1.0, "recall": 0.9}
 
 
 def point(entry, role, auc, values, strength=0.0):
@@ -62,6 +63,15 @@ def test_density_counts_up_to_that_of_real_records():
         assert row["difference"][0] == pytest.approx(-0.1)
 
 
+def test_the_gap_is_between_the_values_that_are_shown():
+    """A mean of capped densities, which is less than the mean's cap."""
+    several = [point("m", "method", 0.6, (0.6, 1.2)), point("r", "competitor", 0.6, (0.5, 1.5))]
+    for row in of(compare(several), "density"):
+        assert row["method_value"] == pytest.approx(0.8)
+        assert row["competitor_value"] == pytest.approx(0.75)
+        assert row["difference"][0] == pytest.approx(row["method_value"] - row["competitor_value"])
+
+
 def test_who_is_not_to_be_compared():
     assert compare(POINTS[:2]) == []
     unmeasured = [POINTS[0], POINTS[2] | {"quality": None}]
@@ -85,3 +95,10 @@ def test_intervals_of_the_difference_cover():
         _, low, high = of(compare(several, confidence=0.9), "coverage")[0]["difference"]
         held += low <= 0.1 <= high
     assert 0.86 <= held / games <= 0.94  # standard error 0.015
+
+
+def test_what_does_not_rank_is_not_ranked():
+    """beta-recall rises where modes are lost (`tests/evaluate/test_points.py`)."""
+    assert set(SIGNS) == {"frechet", "density", "coverage", "recall"}
+    assert {r["figure"] for r in compare(POINTS)} == set(SIGNS)
+    assert set(pictures._QUALITY) == set(SIGNS)

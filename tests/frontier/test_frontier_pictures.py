@@ -9,12 +9,14 @@ from curvpub.release.figures import new_figure
 @pytest.mark.parametrize("entries", [3, 19, 27, 60])
 def test_legend_lies_within_the_figure(entries):
     figure, panels = new_figure(11.4, 4.4, 1, 2)
-    for number in range(entries):
+    for number in range(entries - 1):
         panels[0].plot([0, 1], [0, number], label=f"some_publisher_{number}")
+    panels[0].plot([0, 1], [0, 1], label="a ring that\ntakes two lines")
     pictures._legend(figure, panels[0])
     figure.canvas.draw()
     box, (width, height) = figure.legends[0].get_window_extent(), figure.bbox.size
     assert len(figure.legends[0].get_texts()) == entries
+    assert figure.legends[0].get_texts()[-1].get_text() == "a ring that\ntakes two lines"
     assert 0 <= box.x0 < box.x1 <= width
     assert 0 <= box.y0 < box.y1 <= height
     # The panels keep their room.

@@ -347,4 +347,4 @@ def test_a_network_that_does_not_fit_the_pictures_is_refused_before_any_work():
     raw = settings.frontier_dict(base, {"raw": {"kind": "raw"}}, utility_models=("linear", "conv"))
     game = _game(settings.from_frontier_dict(raw))
     with pytest.raises(ValueError, match="utility_models='conv' needs edges that are multiples"):
-        quality.Judge(game)
+        quality.Judge(game, [])

@@ -203,6 +203,14 @@ def test_quality_of_a_part_leaves_others_unmeasured(finished, tmp_path):
     gaps = [r for r in again if r["record"] == "equal_exposure"]
     assert gaps
     assert {r["anchor"] for r in gaps} <= {"noise", "shrunk"}
+    # Who publishes the fewest counts, played or not: fewer records are compared, of all alike.
+    few = {"kind": "mixup", "strengths": (1.0,), "changes": {"publish.copies": 0.1}}
+    config = settings.from_frontier_dict(make_settings(ENTRIES | {"few": few}))
+    rows = results.read(running.run_frontier(config, folder, only="noise"))
+    found = {(p["entry"], p["strength"]): p["quality"] for p in results.points(rows)}
+    assert found["noise", 0.2]["mean"]["count"] == found["noise", 1.5]["mean"]["count"] == 20
+    assert found["raw", 0.0] is None  # its figures of a hundred records are not taken
+    assert next(r for r in rows if r["record"] == "reference")["quality"]["count"] == 20
 
 
 def test_every_point_has_its_line(finished):
@@ -221,7 +229,26 @@ def test_every_point_has_its_line(finished):
         assert worst["low"] <= worst["value"] <= worst["high"]
         assert worst["value"] == max(a["auc"][0] for a in point["attacks"].values())
     kinds = {r["record"] for r in rows}
-    assert kinds == set(results.RECORDS)
+    assert kinds == set(results.RECORDS) - {"equal_accuracy_parts"}  # there are none
+
+
+def test_the_method_is_compared_with_itself_without_its_parts(finished, tmp_path):
+    """Beside the comparison with competitors, in which references have no say."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    part = {"kind": "shrunk", "role": "reference", "strengths": (0.3,)}
+    config = settings.from_frontier_dict(make_settings(ENTRIES | {"part": part}))
+    rows = results.read(running.run_frontier(config, folder))
+    of = lambda lines, record: [r for r in lines if r["record"] == record]
+    assert {r["record"] for r in rows} == set(results.RECORDS)
+    assert of(rows, "equal_accuracy") == of(finished[1], "equal_accuracy")
+    found = of(rows, "equal_accuracy_parts")
+    assert {r["figure"] for r in found} == {"auc", "tpr"}
+    assert {r["competitor"] for r in found} == {"part"}  # not the raw data, a reference too
+    assert {r["anchor"] for r in found} == {"part", "shrunk"}
+    head = "The method against itself without its parts"
+    assert head in tables.markdown(rows)
+    assert head not in tables.markdown(finished[1])
+    assert tables.short(rows).count("part") == 0
 
 
 def test_figures_say_what_is_so(finished):
@@ -444,8 +471,8 @@ def test_fine_tuning_and_a_network_of_ones_own_are_measured(finished, tmp_path, 
     assert found[0.0]["fine_tuned_accuracy"] > found[1.5]["fine_tuned_accuracy"]
     assert found[0.0]["frechet_external"] < found[1.5]["frechet_external"]
     release = flat(test.x), flat(game.members(0).x)
-    rng = np.random.default_rng(0)
-    rows_, real = rng.permutation(200)[:200], rng.permutation(200)[:200]
+    # As many as the other figures have, which are measured against half of the test records.
+    real, rows_ = (np.random.default_rng([0, k]).permutation(200)[:100] for k in (0, 1))
     expected = evaluate.frechet_distance(release[0][real], release[1][rows_])
     np.testing.assert_allclose(found[0.0]["frechet_external"], expected, rtol=1e-5)
     run_row = next(r for r in rows if r["record"] == "run")
@@ -526,6 +553,24 @@ def test_aggregates_are_of_twenty_records_at_least():
         assert points.most_exposed(attacks, signals, member, asked)["count"] == count
     few = {k: v[:, :19] for k, v in signals.items()}
     assert points.most_exposed(attacks, few, member[:, :19], asked) is None
+
+
+def test_one_half_of_the_test_records_selects_and_the_other_is_reported():
+    rng = np.random.default_rng(0)
+    member = complementary_pairs(rng, num_shadows=8, num_records=80)
+    order = rng.permutation(40)
+    selecting, reported = np.sort(order[:15]), np.sort(order[15:])
+    right = np.zeros((8, 40))
+    right[:, selecting] = 1.0
+    right[:2, reported[:5]] = 1.0  # the first pair alone knows five of the others
+    signals = {"distance": rng.random((8, 80)), "test_right": right}
+    asked = points.Asked(fpr=0.05, exposed_share=0.05, bootstrap=20, confidence=0.95, seed=0)
+    row, pairs = points.summarise(signals, member, (selecting, reported), asked)
+    assert row["validation_accuracy"] == 1.0
+    np.testing.assert_array_equal(pairs.validation, np.ones(4))
+    assert row["accuracy"][0] == pytest.approx(5 / 25 / 4)
+    assert pairs.right.shape == (4, 25)
+    np.testing.assert_array_equal(pairs.right.mean(axis=1), [0.2, 0.0, 0.0, 0.0])
 
 
 def test_only_takes_several_expressions_and_names_the_one_that_is_nowhere():

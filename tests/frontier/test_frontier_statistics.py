@@ -166,6 +166,25 @@ def test_an_accuracy_that_test_records_decide_widens_the_comparison():
     row = next(r for r in rows if r.anchor == "m")
     assert row.ratio.value == pytest.approx(0.5, abs=1e-6)
     assert row.ratio.low == 0.0  # in many resamples the rival is less accurate
+    # The best entry is chosen once: that another one gets there in these resamples is no matter.
+    steady = point("steady", "competitor", 0.8, 0.3)
+    other = Measured(
+        entry="steady", role="competitor", strength=0.0,
+        pairs=steady.pairs._replace(right=method.pairs.right),
+    )  # fmt: skip
+    rows = comparing.at_equal_accuracy([rival, other, method], "auc", chance=0.5, confidence=0.95)
+    row = next(r for r in rows if r.anchor == "m")
+    assert (row.competitor, row.ratio.low) == ("r", 0.0)
+
+
+def test_points_of_an_entry_are_chosen_anew_in_each_resample():
+    """Of two points as good, the luckier counts each time: the mean is below that of either."""
+    points_ = [point("r", "competitor", 0.8, 0.2, noise=0.05, seed=s) for s in (1, 2)]
+    drawn = [comparing._drawn([p], "auc", intervals.draw(16, 5))[0] for p in points_]
+    drawn = [d._replace(useful=np.full_like(d.exposed, 0.8)) for d in drawn]
+    found = comparing._excess(drawn, np.full(len(drawn[0].exposed), 0.8), 0.5)
+    np.testing.assert_allclose(found, np.minimum(*(d.exposed for d in drawn)) - 0.5, atol=1e-9)
+    assert found.mean() < min(d.exposed.mean() for d in drawn) - 0.5
 
 
 def test_intervals_of_a_ratio_cover():
