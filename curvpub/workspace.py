@@ -94,6 +94,11 @@ class Run:
         pool = self.dataset.pool
         return Records(x=pool.x[self.member], y=pool.y[self.member])
 
+    def sources(self, index: np.ndarray) -> list[str]:
+        """Where the owner finds records of the pool: see `data.describe_rows`."""
+        assert self.dataset.pool_rows is not None  # `data.load` says them
+        return data.describe_rows(self.config.data, self.dataset.pool_rows[index])
+
     def stage_key(self, name: str) -> jax.Array:
         """Randomness of one part of the run, independent of all others."""
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1

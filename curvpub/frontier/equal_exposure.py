@@ -6,9 +6,11 @@ fidelity of a mixture of two releases is not between those of the two.
 
 Figures must rank releases to be compared so. alpha-precision and beta-recall do not
 (`evaluate.supports`): losing a part of the data can raise them. They are measured, and are to be
-held against what a second real sample gets; more is not better. Recall is what ranks instead; it
-has a weakness of its own, that points further apart have wider neighbourhoods and reach more, so
-that it says little above that of real records.
+held against what a second real sample gets; more is not better. Recall is what ranks instead.
+
+No figure counts beyond that of real records: releases near the middle of the data are denser than
+these, points further apart have wider neighbourhoods and reach more of them, and a smaller Frechet
+distance than that of a second real sample is luck.
 """
 
 from collections.abc import Sequence
@@ -36,9 +38,6 @@ def at_equal_exposure(
 ) -> list[Row]:
     """The method's best fidelity beside the best competitor's, at every exposure that either has.
 
-    Density above that of real records is no merit: releases near the middle of the data have it. It
-    counts up to theirs, in each release.
-
     The interval of the difference is Student's t over the releases that were measured, paired by
     shadow. It says what other splits and other luck of the publishers would give, with all else
     taken as given: exposures, the real records that are compared with, and which point is the best,
@@ -53,7 +52,7 @@ def at_equal_exposure(
 
     Returns:
       Lines by figure and rising exposure; `difference` is the method's value less the competitor's.
-      Values are means over releases, of density those of the capped ones.
+      Values are means over releases, each no better than that of real records.
     """
     sides = {
         "method": [p for p in points if p["quality"] and p["role"] == "method"],
@@ -85,8 +84,9 @@ def _exposure(point: Row) -> float:
 
 
 def _capped(values: Any, figure: str, reference: Row) -> Any:
-    values = np.asarray(values, np.float64)
-    return np.minimum(values, reference[figure]) if figure == "density" else values
+    """No better than real records are, in each release."""
+    values, real = np.asarray(values, np.float64), reference[figure]
+    return np.minimum(values, real) if SIGNS[figure] > 0 else np.maximum(values, real)
 
 
 def _value(point: Row, figure: str, reference: Row) -> float:

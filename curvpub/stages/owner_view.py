@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from curvpub import data
 from curvpub.audit.uncertainty import (
     RecordIntervals,
     exposure_change_intervals,
@@ -55,9 +54,7 @@ def owners_view(
     """
     pool, index = run.dataset.pool, np.flatnonzero(run.member)
     columns = {"index": index, "label": pool.y[index]}
-    if run.dataset.pool_rows is not None:
-        rows = run.dataset.pool_rows[index]
-        columns["source"] = np.asarray(data.describe_rows(run.config.data, rows))
+    columns["source"] = np.asarray(run.sources(index))
     for name, found in exposure.items():
         columns[f"exposure_{name}"] = found.value[index]
         columns[f"exposure_{name}_low"] = found.low[index]

@@ -63,6 +63,17 @@ def test_density_counts_up_to_that_of_real_records():
         assert row["difference"][0] == pytest.approx(-0.1)
 
 
+def test_nothing_counts_beyond_real_records():
+    several = [point("m", "method", 0.6, (0.05, 0.15)), point("r", "competitor", 0.6, (0.1, 0.1))]
+    for row in of(compare(several), "frechet"):  # real: 0.1
+        assert row["method_value"] == pytest.approx(0.125)
+        assert row["difference"][0] == pytest.approx(0.025)
+    several = [point("m", "method", 0.6, (0.95, 1.0)), point("r", "competitor", 0.6, (0.8, 0.9))]
+    for row in of(compare(several), "recall"):  # real: 0.9
+        assert row["method_value"] == pytest.approx(0.9)
+        assert row["difference"][0] == pytest.approx(0.05)
+
+
 def test_the_gap_is_between_the_values_that_are_shown():
     """A mean of capped densities, which is less than the mean's cap."""
     several = [point("m", "method", 0.6, (0.6, 1.2)), point("r", "competitor", 0.6, (0.5, 1.5))]
@@ -89,10 +100,10 @@ def test_intervals_of_the_difference_cover():
     for _ in range(games):
         shared = rng.normal(0.0, 1.0, 4)  # what releases of the same shadow have in common
         several = [
-            point("m", "method", 0.6, 0.5 + shared + rng.normal(0.0, 0.1, 4)),
-            point("r", "competitor", 0.6, 0.4 + shared + rng.normal(0.0, 0.1, 4)),
+            point("m", "method", 0.6, 9.5 + shared + rng.normal(0.0, 0.1, 4)),
+            point("r", "competitor", 0.6, 9.4 + shared + rng.normal(0.0, 0.1, 4)),
         ]
-        _, low, high = of(compare(several, confidence=0.9), "coverage")[0]["difference"]
+        _, low, high = of(compare(several, confidence=0.9), "frechet")[0]["difference"]
         held += low <= 0.1 <= high
     assert 0.86 <= held / games <= 0.94  # standard error 0.015
 
