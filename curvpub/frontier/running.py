@@ -46,10 +46,11 @@ def run_frontier(config: FrontierConfig, workdir: pathlib.Path, *, only: str = "
     Raises:
       ValueError: settings or data are unfit; nothing has been computed yet.
       FloatingPointError: training or an attack diverged.
-      OSError: a file cannot be read or written.
+      OSError: a file cannot be read or written, or another process works in the folder.
     """
     chosen = _chosen(only, [e.name for e in config.entries])
     private = files.private_folder(workdir / "private")
+    files.lock(private / "lock")
     games = [open_game(config, seed, private / f"seed-{seed}") for seed in config.shared.seeds]
     plans = [plan(game) for game in games]
     judges = [Judge(game, plays) for game, plays in zip(games, plans, strict=True)]
