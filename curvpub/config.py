@@ -372,11 +372,6 @@ def validate(config: Config) -> None:
             f"lower.left_out={config.lower.left_out!r} must be 0 where publish.mode='aligned' "
             "publishes every record"
         )
-    if config.lower.left_out and not config.lower.batch_fraction:
-        raise ValueError(
-            f"lower.left_out={config.lower.left_out!r} must be 0 where lower.batch_fraction=0.0: "
-            "training then sees nobody's exposure"
-        )
     product = config.lower.step_size * config.lower.proximity
     if product >= 2:  # the step overshoots the pull back to the clean code, and diverges
         raise ValueError(
@@ -387,6 +382,7 @@ def validate(config: Config) -> None:
         ("model.hidden", config.model.hidden),
         ("model.disc_hidden", config.model.disc_hidden),
         ("audit.hidden", config.audit.hidden),
+        ("audit.adaptive_hidden", config.audit.adaptive_hidden),
     ):
         if not widths or min(widths) < 1:
             raise ValueError(f"{name}={widths!r} must be one or more positive widths")

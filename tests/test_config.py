@@ -93,6 +93,7 @@ BAD = {
     ("audit.attackers", ("long", "big")): "audit.attackers=('long', 'big') must be some of long, l",
     ("audit.attackers", ("mlp", "mlp")): "audit.attackers=('mlp', 'mlp') must be some of long, lin",
     ("audit.hidden", (0,)): "audit.hidden=(0,) must be one or more positive widths",
+    ("audit.adaptive_hidden", (8, 0)): "audit.adaptive_hidden=(8, 0) must be one or more positive",
 }
 
 
@@ -104,17 +105,12 @@ def test_bad_value_is_named(setting, message):
         validate(changed(*setting))
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        ({"publish": {"mode": "aligned"}}, "must be 0 where publish.mode='aligned'"),
-        ({"lower": {"batch_fraction": 0.0}}, "must be 0 where lower.batch_fraction=0.0"),
-    ],
-)
-def test_leaving_out_needs_exposures_and_draws(other, message):
-    lower = {"left_out": 0.1} | other.pop("lower", {})
-    with pytest.raises(ValueError, match=re.escape(f"lower.left_out=0.1 {message}")):
-        from_config_dict(config_dict(lower=lower, **other))
+def test_leaving_out_needs_draws_and_no_lower_level():
+    message = re.escape("lower.left_out=0.1 must be 0 where publish.mode='aligned'")
+    with pytest.raises(ValueError, match=message):
+        from_config_dict(config_dict(lower={"left_out": 0.1}, publish={"mode": "aligned"}))
+    # All records are measured by themselves when it is decided.
+    from_config_dict(config_dict(lower={"left_out": 0.1, "batch_fraction": 0.0}))
 
 
 def numeric_settings() -> list[str]:

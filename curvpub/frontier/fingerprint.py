@@ -5,13 +5,17 @@ import functools
 import hashlib
 import pathlib
 
+SETTINGS = frozenset({"curvpub.config"})
+"""They count by their values, so that a better error message is no other result."""
+
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @functools.cache
 def code_digest(*modules: str, skip: frozenset[str] = frozenset()) -> str:
-    """SHA-256 of the source of modules of curvpub and of everything of curvpub they import.
+    """SHA-256 of the code of modules of curvpub and of everything of curvpub they import.
 
+    Comments, docstrings and layout do not count: hours of play would be lost to a better sentence.
     A package's `__init__` counts where a name is taken from the package itself, not where a module
     of it is imported. Code outside curvpub counts by its versions, which results state.
 
@@ -29,8 +33,24 @@ def code_digest(*modules: str, skip: frozenset[str] = frozenset()) -> str:
     result = hashlib.sha256(repr(sorted(modules)).encode())
     for module in sorted(found):
         result.update(module.encode())
-        result.update(_path(module).read_bytes())
+        result.update(_code(module))
     return result.hexdigest()
+
+
+def _code(module: str) -> bytes:
+    """A module's syntax tree without strings that stand alone."""
+    tree = ast.parse(_path(module).read_text())
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            statements = getattr(node, field, None)
+            if isinstance(statements, list):
+                setattr(node, field, [s for s in statements if not _is_text(s)])
+    return ast.dump(tree).encode()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 @functools.cache

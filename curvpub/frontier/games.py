@@ -13,7 +13,7 @@ from curvpub import data, workspace
 from curvpub.audit import Attacker, World, complementary_pairs, make_world
 from curvpub.audit.sources import Mixtures
 from curvpub.config import Config
-from curvpub.frontier.fingerprint import code_digest
+from curvpub.frontier.fingerprint import SETTINGS, code_digest
 from curvpub.frontier.settings import FrontierConfig
 from curvpub.frontier.store import fingerprint
 from curvpub.runtime import files
@@ -26,7 +26,6 @@ _ATTACK = (
     "curvpub.audit.world", "curvpub.frontier.models", "curvpub.stages.attacker",
 )  # fmt: skip
 _FIGURES = frozenset(f"curvpub.audit.{pathlib.Path(n).stem}" for n in workspace.FIGURES)
-_SETTINGS = frozenset({"curvpub.config"})  # they count by their values
 
 
 class Opponent:
@@ -94,7 +93,7 @@ class Game:
             settings.pop(name)
         method = [dataclasses.asdict(part) for part in (known.model, known.lower, known.publish)]
         digest = fingerprint(
-            settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES | _SETTINGS)
+            settings, mixtures, method, code_digest(*_ATTACK, skip=_FIGURES | SETTINGS)
         )
         if digest not in self._opponents:
             schema = self.dataset.schema

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from curvpub.frontier import registry, store
-from curvpub.frontier.fingerprint import code_digest
+from curvpub.frontier.fingerprint import SETTINGS, code_digest
 from curvpub.frontier.games import Game
 from curvpub.frontier.settings import Entry, FrontierConfig, Point
 
@@ -95,11 +95,12 @@ def _play(game: Game, entry: Entry, point: Point, built: Any, published: int | N
     training = None
     trained: Any = None
     if isinstance(built, registry.Publishing) and built.train is not None:
-        trained = (game.digest, built.training, code_digest(*built.train_modules))
+        code = code_digest(*built.train_modules, skip=SETTINGS)
+        trained = (game.digest, built.training, code)
         training = game.folder / f"train-{store.fingerprint(trained)}"
     settings = [dataclasses.asdict(getattr(point.config, s)) for s in _SECTIONS]
     kind = (registry.PUBLISHERS | registry.MODELS)[entry.kind]
-    code = (code_digest(*built.modules), kind.source)
+    code = (code_digest(*built.modules, skip=SETTINGS), kind.source)
     name = store.fingerprint(
         game.digest, trained, entry.kind, settings, entry.options, point.amount, code,
         game.opponent(point.config, kind.mixtures).digest,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -208,17 +209,22 @@ def test_the_digest_follows_imports_and_no_further(monkeypatch, tmp_path):
     alone = fingerprint.code_digest(latent, skip=frozenset({"curvpub.rvae"}))
     path = fingerprint._path
 
-    def edited(module):
-        if module != "curvpub.rvae":
-            return path(module)
+    def edited(text):
         copy = tmp_path / "rvae.py"
-        copy.write_text(path(module).read_text() + "\n# changed\n")
-        return copy
+        copy.write_text(text(path("curvpub.rvae").read_text()))
+        monkeypatch.setattr(
+            fingerprint, "_path", lambda name: copy if name == "curvpub.rvae" else path(name)
+        )
+        for cached in (fingerprint.code_digest, fingerprint._imports):
+            cached.cache_clear()
 
-    for cached in (fingerprint.code_digest, fingerprint._imports):
-        cached.cache_clear()
-    monkeypatch.setattr(fingerprint, "_path", edited)
     try:
+        # Words are no code.
+        edited(
+            lambda text: re.sub(r'"""(?=[A-Z])', '"""Indeed: ', text).replace("  # ", "  # so, ")
+        )
+        assert fingerprint.code_digest(latent) == before[latent]
+        edited(lambda text: text + "\nCHANGED = 1\n")
         assert fingerprint.code_digest(latent) != before[latent]
         assert fingerprint.code_digest(latent, skip=frozenset({"curvpub.rvae"})) == alone
         baseline = "curvpub.publishers.smote"
