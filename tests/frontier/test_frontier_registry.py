@@ -295,7 +295,7 @@ def test_formal_merf_entries_share_a_generator_and_competitors_saw_everybody():
         for entry in config.entries:
             left_out = {p.config.lower.left_out for p in entry.points}
             method = entry.kind == "method" and entry.name not in (
-                "no_curvature", "no_curvature_near", "all_kept",
+                "no_curvature", "no_curvature_near", "method_kept", "method_kept_near",
             )  # fmt: skip
             assert left_out == {0.1 if method else 0.0}, entry.name
         entries = {e.name: e for e in config.entries}
