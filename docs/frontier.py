@@ -79,8 +79,8 @@ STALE = (
     ' the method\'s entries was chosen badly (`docs/method-log.md`, "Reviewed by strangers"), '
     "which is not to their advantage; geodesic steps of length 4 were integrated so roughly "
     "that their row says nothing. Competitors were too few: noise had the strengths 0.2 and 0.8 "
-    "alone, and the straight line between them overstates its excess, up to 1.8 times in a look "
-    "by hand, so that shares where noise is named are too low by as much; MNIST and "
+    "alone, and the straight line between them overstates its excess, so that shares where noise "
+    "is named are too low, by how much is not measured yet; MNIST and "
     "Fashion-MNIST lack `prior_narrow`, the best competitor on the digits from 89.9 to 92.25%, "
     "`prior_blurred` and noise. The method without curvature is no competitor in these tables; "
     "on the digits it has 93.3% with 0.681, where the method's only point from 93.1% on has "

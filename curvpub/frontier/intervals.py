@@ -4,9 +4,8 @@ Shadows come in complementary pairs that share a split, so pairs are what is dra
 depend on who is in the test set as well, so test records are drawn anew beside them, the same ones
 for all points. Drawing both at once counts the noise of single answers, of one pair about one
 record, three times (Owen, "The pigeonhole bootstrap", 2007), so intervals are too wide rather than
-too narrow. Simulated with 16 pairs, what `widen` does included: 1.9 times where that noise is all
-there is, 1.1 to 1.4 times where some records are harder than others; with fewer pairs more.
-`audit.statistics` adds up variances instead, and counts it once. The pool stays as it is: intervals
+too narrow, the more so the more of that noise there is and the fewer pairs. `audit.statistics` adds
+up variances instead, and counts it once. The pool stays as it is: intervals
 are about what other splits and other randomness would give on these records. What another pool
 would give, a second seed shows.
 """
