@@ -1,6 +1,7 @@
 """One run: its folders, its fingerprint, its randomness, and who is a member."""
 
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -181,10 +182,13 @@ def run_secret(config: Config, private: pathlib.Path) -> int:
 
 
 def _keep_secret(private: pathlib.Path, secret: int) -> None:
+    """Writes a secret that was drawn; the folder is locked."""
     path = private / "secret.json"
     if not path.exists():
         files.write_json(path, {"secret": secret})
         os.chmod(path, 0o600)
+    elif json.loads(path.read_text())["secret"] != secret:
+        raise OSError(errno.EBUSY, "another process drew the run's secret: run again", str(private))
 
 
 def root_key(seed: int, secret: int) -> jax.Array:

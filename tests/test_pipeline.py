@@ -311,6 +311,15 @@ def test_the_secret_is_drawn_once_and_kept_private(tmp_path):
     assert len(published[0] & published[1]) < 50  # 22 of 200 by chance, out of 1,797 rows
 
 
+def test_a_secret_that_is_not_the_kept_one_is_not_used(tmp_path, monkeypatch):
+    """Another process drew one while this one read its data: who is a member would be forgotten."""
+    unset = settings(secret=-1)
+    workspace.open_run(unset, tmp_path)
+    monkeypatch.setattr(workspace, "run_secret", lambda config, private: 7)
+    with pytest.raises(OSError, match="another process drew the run's secret: run again"):
+        workspace.open_run(unset, tmp_path)
+
+
 def test_a_folder_is_one_process_at_a_time(done):
     code = (
         "import pathlib, sys; from curvpub.runtime import files\n"
