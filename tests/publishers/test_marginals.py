@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mock_problems import IMAGE, TABLE, make_records
+from mock_problems import IMAGE, TABLE, make_config, make_records
 from scipy.sparse import csgraph
 
 from curvpub import dp
@@ -230,7 +230,8 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_the_registry_builds_it_and_traces_it(present):
     options = {"bounds": BOUNDS, "cuts": CUTS, "copies": 2.0}
-    asked = registry.Asked(TABLE, None, None, options, 3.0)
+    config = make_config()
+    asked = registry.Asked(TABLE, config, config, options, 3.0)
     built = registry.build("mst", asked)
     like = jax.eval_shape(lambda: make_records(TABLE, 30))
     assert registry.check_traceable(built, like).shape == (60, 3)
