@@ -44,8 +44,14 @@ def spent_delta(rho: float, epsilon: float) -> float:
 
 @functools.lru_cache(maxsize=256)
 def concentrated_rho(epsilon: float, delta: float) -> float:
-    """Largest rho whose `spent_delta` at epsilon is at most delta, less one part in a million."""
+    """Largest rho whose `spent_delta` at epsilon is at most delta, less one part in a million.
+
+    Raises:
+      ValueError: it would be smaller than 1e-12.
+    """
     low, high = 1e-12, max(epsilon, 1.0)  # at rho = epsilon, delta is far too large
+    if spent_delta(low, epsilon) > delta:
+        raise ValueError(f"epsilon={epsilon!r} with delta={delta!r} is too small to account for")
     while spent_delta(high, epsilon) <= delta:
         high *= 2.0
     while high > low * (1.0 + 1e-7):

@@ -14,6 +14,8 @@ from curvpub.dp import accounting, gradients, sampling
 from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
 from curvpub.types import Array
 
+_CLIPS = (1e-8, 1e8)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SgdConfig:
@@ -35,8 +37,10 @@ class SgdConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-        if not 0.0 < self.clip < math.inf:
-            raise ValueError(f"clip={self.clip!r} must be positive and finite")
+        # Squares of much smaller or larger entries are 0 or infinite in float32: what is cut by a
+        # length that is computed so may be longer than the clip.
+        if not _CLIPS[0] <= self.clip <= _CLIPS[1]:
+            raise ValueError(f"clip={self.clip!r} must be from {_CLIPS[0]:g} to {_CLIPS[1]:g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,8 @@ def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: 
     Raises:
       ValueError: settings and number of records do not fit.
     """
+    if steps < 1:
+        raise ValueError(f"steps={steps!r} must be at least 1")
     count = budget.count(records)
     rate = sampling.sampling_rate(sgd.batch_size, count)
     delta, tau = sampling.reserve(budget.epsilon, budget.delta)
@@ -151,7 +157,12 @@ def noisy_mean(
       sgd: clipping.
       expected: expected size of a batch.
       noise_multiplier: noise in units of the clip; 0 for none.
+
+    Raises:
+      ValueError: `noise_multiplier` is negative or not a number.
     """
+    if not noise_multiplier >= 0.0:
+        raise ValueError(f"noise_multiplier={noise_multiplier!r} must be 0 or more")
     total = gradients.clipped_gradient(
         loss, params, batch, weight, clip=sgd.clip, microbatch=sgd.microbatch
     )

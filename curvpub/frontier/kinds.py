@@ -183,7 +183,7 @@ def in_one_part(make: Callable[[Asked], Any], *, reads: frozenset[str] | None = 
         release = lambda key, state, records, strength: publisher(key, records)
         return Publishing(None, release, None, (), (type(publisher).__module__,))
 
-    settings = inspect.getsource(make)
+    settings = _source_of(make)
     return Kind(build, traced=False, settings=settings, amounts=EPSILONS, reads=reads)
 
 
@@ -201,8 +201,8 @@ def in_two_parts(
         where `records` is their number.
       traced: `release` takes the strength as data; else `make` has it as `asked.strength`.
       reads: see `Kind`.
-      trainer: what trains; publishers with trainers of one class, the same settings, options and
-        strength share what was trained.
+      trainer: what trains, within a `budget`; publishers with trainers of one class and budget, the
+        same settings, options and strength share what was trained.
     """
 
     def build(asked: Asked) -> Publishing:
@@ -216,12 +216,13 @@ def in_two_parts(
         settings = dataclasses.asdict(asked.trained)
         training = [settings[k] for k in ("model", "lower", "train", "publish")]
         training += [sorted(asked.options.items()), asked.strength, type(part).__qualname__]
+        training += [repr(part.budget)]  # what options do not say counts, too
         train_modules = (type(part).__module__,)
         return Publishing(
             part.train, release, training, train_modules, (type(publisher).__module__,)
         )
 
-    settings = inspect.getsource(make)
+    settings = _source_of(make)
     return Kind(build, traced=traced, settings=settings, amounts=EPSILONS, reads=reads)
 
 
@@ -243,8 +244,28 @@ def asked_model(make: Callable[[Asked], Any], *, amounts: Amounts = EPSILONS) ->
 
         return Modelling(fit, (type(model).__module__,))
 
-    settings = inspect.getsource(make)
+    settings = _source_of(make)
     return Kind(build, traced=False, settings=settings, amounts=amounts, reads=NOTHING)
+
+
+def _source_of(make: Callable[..., Any]) -> str:
+    """A builder's source, and that of functions of its own module that it calls, at any depth."""
+    texts: dict[str, str] = {}
+
+    def add(fun: Callable[..., Any]) -> None:
+        texts[fun.__qualname__] = inspect.getsource(fun)
+        codes = [fun.__code__]
+        while codes:
+            code = codes.pop()
+            codes += [c for c in code.co_consts if inspect.iscode(c)]
+            for name in code.co_names:
+                called = fun.__globals__.get(name)
+                own = inspect.isfunction(called) and called.__module__ == fun.__module__
+                if own and called.__qualname__ not in texts:
+                    add(called)
+
+    add(make)
+    return repr(sorted(texts.items()))
 
 
 def shared_generator(asked: Asked, release: Callable[..., Release], module: str) -> Publishing:

@@ -156,9 +156,8 @@ class DPMerfPublisher:
         """
         key_embed, key_train, key_publish = jax.random.split(key, 3)
         embedding = self.embed(key_embed, records)
-        count = self.budget.count(len(records))
-        params = self.train(key_train, embedding, count=count)
-        return self.release(key_publish, params, embedding, count=count)
+        params = self.train(key_train, embedding, count=len(records))
+        return self.release(key_publish, params, embedding, count=len(records))
 
     def embed(self, key: Array, records: Records) -> Embedding:
         """The noisy embedding; the only function that sees private records.
@@ -199,8 +198,9 @@ class DPMerfPublisher:
         Args:
           key: of initialisation and noise.
           embedding: result of `embed`.
-          count: n.
+          count: number of private records; what is public of it is used (`dp.Budget.count`).
         """
+        count = self.budget.count(count)
         key_init, key_steps = jax.random.split(key)
         params = {"decoder": self.generator.init(key_init)[0]["decoder"]}
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
@@ -233,9 +233,9 @@ class DPMerfPublisher:
           key: of noise, labels and categories.
           params: result of `train`.
           embedding: result of `embed`.
-          count: number of records.
+          count: number of private records; what is public of it is used (`dp.Budget.count`).
         """
-        wanted = encoding.number_published(self.copies, count)
+        wanted = encoding.number_published(self.copies, self.budget.count(count))
         key_noise, key_start, key_order, key_draw = jax.random.split(key, 4)
         label = self.draw_labels(key_start, key_order, embedding, wanted)
         noise = jax.random.normal(key_noise, (wanted, self.noise_dim), jnp.float32)

@@ -61,6 +61,11 @@ class FormalMerfPublisher:
                     f"{name}={value!r} is for images, and {self.base.schema.name!r} is a table"
                 )
 
+    @property
+    def budget(self) -> dp.Budget:
+        """Privacy of everything together."""
+        return self.base.budget
+
     def guarantee(self, records: int) -> dp.DPGuarantee:
         """See `DPMerfPublisher`."""
         return self.base.guarantee(records)

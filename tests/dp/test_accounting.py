@@ -185,12 +185,21 @@ def test_plan_states_what_it_does():
         ({"batch_size": 0}, "batch_size=0"),
         ({"clip": 0.0}, r"clip=0\.0"),
         ({"clip": math.nan}, "clip=nan"),
+        ({"clip": 1e-20}, "clip=1e-20 must be from 1e-08"),  # squares would be 0 in float32
+        ({"clip": 1e20}, r"clip=1e\+20"),
         ({"microbatch": 0}, "microbatch=0"),
     ],
 )
 def test_bad_batches_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         dp.SgdConfig(**settings)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_training_of_no_steps_is_refused(steps):
+    budget, sgd = dp.Budget(epsilon=2.0, delta=1e-5), dp.SgdConfig(batch_size=20)
+    with pytest.raises(ValueError, match=f"steps={steps} must be at least 1"):
+        dp.plan_sgd(budget, sgd, records=400, steps=steps, what="gradients")
 
 
 def test_a_batch_larger_than_the_data_is_refused():

@@ -33,6 +33,11 @@ def test_a_gaussian_mechanism_with_that_noise_keeps_to_the_budget(epsilon, delta
     assert exact(0.85 * sigma) > delta
 
 
+def test_a_budget_too_small_to_account_for_is_refused():
+    with pytest.raises(ValueError, match="epsilon=1e-06 with delta=1e-09"):
+        concentrated.concentrated_rho(1e-6, 1e-9)
+
+
 def test_renyi_accountant_agrees():
     rdp = pytest.importorskip("dp_accounting.rdp", reason="dp-accounting is not installed")
     import dp_accounting

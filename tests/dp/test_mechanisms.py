@@ -185,6 +185,9 @@ def test_noisy_mean_is_sum_plus_noise_over_the_expected_size():
         assert stats.kstest(column, "norm", (0.0, 3.0 * 0.5 / 10.0)).pvalue > 1e-3
     silent = mean(jax.random.key(1), 0.0)
     np.testing.assert_allclose(silent["outer"], total["outer"] / 10.0, rtol=1e-5, atol=1e-7)
+    for wrong in (-1.0, float("nan")):  # neither is silence
+        with pytest.raises(ValueError, match=f"noise_multiplier={wrong}"):
+            mean(jax.random.key(1), wrong)
 
 
 def sums_of(x, noise, seed=0):

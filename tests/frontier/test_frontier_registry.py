@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from curvpub import bilevel
+from curvpub import bilevel, dp
 from curvpub.config import config_dict, from_config_dict
 from curvpub.frontier import fingerprint, quality, registry, settings
 from curvpub.frontier.games import Game
@@ -87,8 +87,8 @@ def test_a_feature_publisher_is_itself_with_its_options(records):
 class Private:
     """Two parts, of which the release sees no record."""
 
-    def __init__(self, epsilon):
-        self.epsilon = epsilon
+    def __init__(self, epsilon, delta=1e-5):
+        self.epsilon, self.budget = epsilon, dp.Budget(epsilon=epsilon, delta=delta)
 
     def train(self, key, records):
         noise = jax.random.normal(key, records.x.shape[1:], records.x.dtype)
@@ -113,6 +113,20 @@ def test_publishers_in_two_parts_share_what_was_trained(records):
     full = three.release(key, state, records, jnp.float32(3.0))  # its epsilon is no data
     np.testing.assert_allclose(2.0 * found.x, full.x, rtol=1e-6)
     assert guided.source != by_epsilon.source
+
+
+def test_what_sets_the_noise_is_in_the_fingerprint():
+    for name in ("dp_vae", "dp_vaegan", "formal", "dp_merf", "formal_merf", "mst"):
+        assert "def _budget" in registry.PUBLISHERS[name].source
+        assert "def _options" in registry.PUBLISHERS[name].source
+    assert "def _merf" in registry.PUBLISHERS["formal_merf"].source
+    assert "def _as_decoded" in registry.PUBLISHERS["dp_vae"].source
+    assert "def _budget" in registry.MODELS["dp_sgd"].source
+    # A delta that options do not give counts for what was trained with it.
+    asks = asked(make_config())._replace(strength=3.0)
+    kinds = (registry.in_two_parts(lambda a, d=d: Private(a.strength, d)) for d in (1e-5, 1e-6))
+    one, other = (kind.build(asks).training for kind in kinds)
+    assert one != other
 
 
 def test_every_kind_builds(records):

@@ -325,6 +325,18 @@ def test_number_of_records_can_be_private():
     assert "private" in publisher.guarantee(COUNT).neighbours
 
 
+def test_parts_of_dp_merf_use_what_is_public_of_the_number_of_records():
+    merf = make("merf")
+    merf = dataclasses.replace(merf, budget=dataclasses.replace(merf.budget, public_count=30))
+    embedding = merf.embed(jax.random.key(0), make_records(IMAGE, COUNT))
+    found = []
+    for count in (COUNT, COUNT + 1):
+        params = merf.train(jax.random.key(1), embedding, count=count)
+        found.append(merf.release(jax.random.key(2), params, embedding, count=count))
+    assert len(found[0]) == round(30 * merf.copies)
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
 def test_bad_settings_are_refused():
     vae = make("vae")
     with pytest.raises(ValueError, match="batch_size=8 is more than the 7 records"):
