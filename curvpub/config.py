@@ -289,7 +289,7 @@ def _in_range(config: Config) -> dict[str, tuple[float, float, float]]:
         "data.test_fraction": (config.data.test_fraction, 0.01, 0.9),
         "model.kl_weight": (config.model.kl_weight, 0, big),
         "model.label_weight": (config.model.label_weight, 0, big),
-        "model.brownian_warmup": (config.model.brownian_warmup, 0, 1),
+        "model.brownian_warmup": (config.model.brownian_warmup, 0, 0.9),
         "model.brownian_anchor": (config.model.brownian_anchor, 0, big),
         "lower.step_size": (w.step_size, 0, big),
         "lower.proximity": (w.proximity, 0, big),

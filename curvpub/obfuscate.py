@@ -114,6 +114,10 @@ def objective(
 ) -> tuple[Array, Array]:
     """The lower problem's value and the squared curvature inside it, squared ambient units.
 
+    The square of an estimate is longer than the square of what it estimates, by its variance. That
+    hardly turns the gradient, and a product of two independent estimates would turn a single draw's
+    more; but the curvature that is reported is too high where probes are few.
+
     Args:
       key: randomness of the probes; the same key gives the same smooth function of `delta`.
       fun: decoder.
@@ -151,7 +155,8 @@ def update(
 
     The step `v = -eta G^-1 grad + sqrt(2 eta T) G^-1/2 e` is cut to half the trust radius,
     retracted to second order along the geodesic, and projected on the trust region. A step that is
-    not finite is not taken.
+    not finite is not taken (its derivatives are not finite either: `unrolled` and `implicit`
+    hypergradients do not survive it).
 
     Args:
       key: randomness of probes and noise.

@@ -10,7 +10,7 @@ from mock_problems import IMAGE, TABLE, counting, make_records, small_publisher
 from scipy import stats
 
 from curvpub import bilevel, features, joint, obfuscate, publishers, rvae
-from curvpub.publishers import RawPublisher, rank_within_class
+from curvpub.publishers import RawPublisher, decoding, rank_within_class
 from curvpub.types import Records
 
 COUNT = 40
@@ -303,12 +303,16 @@ def test_strength_zero_resampled_is_plain_sampling(trained, rho):
     np.testing.assert_allclose(release.y, plain.y, rtol=1e-4, atol=1e-6)
 
 
-def test_strength_zero_selects_without_regard_to_curvature(trained):
+def test_strength_zero_selects_without_regard_to_curvature(trained, monkeypatch):
+    seen = lambda key, problem, params, law, codes: codes[:, 0]  # a curvature without probes
+    monkeypatch.setattr(decoding, "curvature_of_codes", seen)
     publisher, state, prepared = trained
     publisher = with_publish(publisher, copies=20.0, oversample=2, rho=0.0, rho_exposed=0.0)
     call = jax.jit(publisher.publish)
     plain, chosen = (
-        np.asarray(call(jax.random.key(16), state, prepared, publisher.settings(s))[1][2])
+        np.asarray(
+            call(jax.random.key(16), state, prepared, publisher.settings(s))[1].curvature_after
+        )
         for s in (jnp.float32(0.0), jnp.float32(1.0))
     )
     everything = with_publish(publisher, copies=40.0, oversample=1)
@@ -359,8 +363,10 @@ def test_every_parent_is_drawn_equally_often_and_in_no_order(trained):
         assert abs(stats.spearmanr(source, np.arange(len(source))).statistic) < 0.6
 
 
-def test_selection_keeps_the_least_curved_of_each_class(trained):
-    """The same draws, once all published and once half of them."""
+def test_selection_keeps_the_least_curved_of_each_class(trained, monkeypatch):
+    """The same draws, once all published and once half of them; a curvature without probes."""
+    seen = lambda key, problem, params, law, codes: codes[:, 0]
+    monkeypatch.setattr(decoding, "curvature_of_codes", seen)
     publisher, state, prepared = trained
     key = jax.random.key(11)
     everything, all_info = jax.jit(with_publish(publisher, copies=4.0, oversample=1).publish)(
@@ -378,6 +384,17 @@ def test_selection_keeps_the_least_curved_of_each_class(trained):
         np.testing.assert_allclose(chosen, mine[: len(chosen)], rtol=1e-4)
     order = stats.spearmanr(kept_curved, np.arange(len(kept_curved))).statistic
     assert abs(order) < 0.5  # the order of publication does not rank curvature
+
+
+def test_curvature_of_what_is_published_is_not_what_selected_it(trained, monkeypatch):
+    """An estimate that is all noise: the kept half seems less curved by it, and is not."""
+    noise = lambda key, problem, params, law, codes: jax.random.uniform(key, codes.shape[:1])
+    monkeypatch.setattr(decoding, "curvature_of_codes", noise)
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=20.0, oversample=2)
+    _, info = jax.jit(publisher.publish)(jax.random.key(19), state, prepared)
+    # The kept half's own draws have a mean of 0.25; of 800 others the standard error is 0.01.
+    assert abs(float(np.mean(info.curvature_after)) - 0.5) < 0.05
 
 
 def test_rank_within_class_equals_a_naive_count():

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from curvpub.audit import roc, statistics
-from curvpub.audit.statistics import GameStatistics, Interval
+from curvpub.audit.statistics import GameStatistics, Interval, effective_clopper_pearson
 
 FALSE_POSITIVES = 5
 """Non-members that a pooled threshold must let pass: with fewer its own error is not known."""
@@ -196,13 +196,3 @@ def _interval(figure: _Figure, counted: np.ndarray, confidence: float) -> Interv
         trials = min(float(value * (1.0 - value) / variance), 2.0 * float(counted.sum()))
     low, high = effective_clopper_pearson(value, trials, confidence=confidence)
     return Interval(value, low, high)
-
-
-def effective_clopper_pearson(
-    value: float, trials: float, *, confidence: float
-) -> tuple[float, float]:
-    """Ends of Clopper and Pearson's interval for a share of any number of trials."""
-    tail, hits = 0.5 * (1.0 - confidence), value * trials
-    low = stats.beta.ppf(tail, hits, trials - hits + 1.0) if hits > 0.0 else 0.0
-    high = stats.beta.isf(tail, hits + 1.0, trials - hits) if hits < trials else 1.0
-    return min(float(low), value), max(float(high), value)

@@ -97,9 +97,11 @@ def tpr_at_fpr(
 ) -> float:
     """Largest true-positive rate of a threshold whose false-positive rate is at most `fpr`.
 
-    This is the usual reading of an empirical ROC curve, at the right end of its step. It rounds in
-    the attacker's favour: with n non-members a guess reaches `(floor(fpr n) + 1) / (n + 1)` on
-    average, so an `fpr` that rests on few non-members reads too high, never too low.
+    This is the usual reading of an empirical ROC curve, at the right end of its step. Without ties
+    it rounds in the attacker's favour: with n non-members a guess reaches `(floor(fpr n) + 1) /
+    (n + 1)` on average, so an `fpr` that rests on few non-members reads too high. Scores with few
+    values read too low: a tied group that does not fit as a whole is left out as a whole, where an
+    attacker could draw from it. Such attacks are not to be judged by this figure alone.
 
     Args:
       score: `[N]`, higher = more likely a member.

@@ -46,11 +46,22 @@ def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) ->
     return Interval(successes / trials, float(low), float(high))
 
 
+def effective_clopper_pearson(
+    value: float, trials: float, *, confidence: float
+) -> tuple[float, float]:
+    """Ends of Clopper and Pearson's interval for a share of any number of trials."""
+    tail, hits = 0.5 * (1.0 - confidence), value * trials
+    low = stats.beta.ppf(tail, hits, trials - hits + 1.0) if hits > 0.0 else 0.0
+    high = stats.beta.isf(tail, hits + 1.0, trials - hits) if hits < trials else 1.0
+    return min(float(low), value), max(float(high), value)
+
+
 def delong(score: np.ndarray, member: np.ndarray, *, confidence: float = 0.95) -> Interval:
     """AUC of one release with the interval of DeLong, DeLong and Clarke-Pearson (1988).
 
     The variance comes from each record's share of won comparisons, without resampling. The normal
-    interval is taken on the logit scale, where an AUC near one is not cut off at one.
+    interval is taken on the logit scale, where an AUC near one is not cut off at one. At zero or
+    one it is Clopper and Pearson's of as many trials as the smaller side has records.
 
     Args:
       score: `[N]`, higher = more likely a member.
@@ -63,8 +74,9 @@ def delong(score: np.ndarray, member: np.ndarray, *, confidence: float = 0.95) -
     check_settings(confidence=confidence)
     influence, area = auc_influence(roc.rank(score, member), member)
     error = float(np.sqrt(np.sum(np.square(influence))))
-    if not 0.0 < area < 1.0:
-        return Interval(area, area, area)
+    if not 0.0 < area < 1.0:  # no spread is seen, and yet it may be luck
+        trials = float(min(member.sum(), (~member).sum()))
+        return Interval(area, *effective_clopper_pearson(area, trials, confidence=confidence))
     half = stats.norm.isf(0.5 * (1.0 - confidence)) * error / (area * (1.0 - area))
     middle = np.log(area / (1.0 - area))
     low, high = (1.0 / (1.0 + np.exp(-end)) for end in (middle - half, middle + half))

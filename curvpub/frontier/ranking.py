@@ -79,27 +79,32 @@ def fidelity(
 
 
 def paired(game: Game, plays: list[Play], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The selected method against each other selected point, each by its worst attack."""
+    """Each other selected point against that of the method's which is nearest in accuracy.
+
+    By validation accuracy, so that the choice knows nothing of what is reported; each by its worst
+    attack.
+    """
     chosen = [(p, r) for p, r in zip(plays, rows, strict=True) if r["selected"]]
     method = [c for c in chosen if c[1]["role"] == "method"]
     if not method:
         return []
-    best = min(method, key=lambda c: c[1]["worst"]["auc"]["value"])
     audit, found = game.config.base.audit, []
     fprs = [audit.fpr] if "tpr" in exposures(game) else []
-    own = _scores(game, *best)
+    own = {row["entry"]: _scores(game, play, row) for play, row in method}
     for play, row in chosen:
-        if row is best[1]:
+        if row["role"] == "method":
             continue
+        apart = lambda r, row=row: abs(r["validation_accuracy"] - row["validation_accuracy"])
+        near = min((r for _, r in method), key=apart)
         gap = compare_games(
-            _scores(game, play, row), own, game.member, fprs=fprs, bootstrap=audit.bootstrap,
-            confidence=audit.confidence, seed=game.seed,
+            _scores(game, play, row), own[near["entry"]], game.member, fprs=fprs,
+            bootstrap=audit.bootstrap, confidence=audit.confidence, seed=game.seed,
         )  # fmt: skip
         found.append({
             "record": "paired", **common(game),
-            "method": best[1]["entry"], "method_strength": best[1]["strength"],
+            "method": near["entry"], "method_strength": near["strength"],
             "other": row["entry"], "other_strength": row["strength"],
-            "accuracy": best[1]["accuracy"][0] - row["accuracy"][0],
+            "accuracy": near["accuracy"][0] - row["accuracy"][0],
             "auc": list(gap.auc), "tpr": list(gap.tpr[0]) if gap.tpr and gap.tpr[0] else None,
         })  # fmt: skip
     return found

@@ -29,7 +29,7 @@ class PublishInfo(NamedTuple):
 
     exposure: Array  # [n] |E f(z + s e) - r| with the final decoder
     curvature_before: Array  # [n] decoder's curvature at the clean codes
-    curvature_after: Array  # [n'] the same at the codes that were published
+    curvature_after: Array  # [n'] the same at published codes, by other probes than selected them
     perturbation: Array  # [n] Euclidean length of each record's perturbation
     source: Array  # [n'] row of the private record that each published one descends from
     left_out: Array  # [n] records without part in training's end and in the release
@@ -120,9 +120,12 @@ class CurvaturePublisher:
             source = jnp.arange(code.shape[0])
             published, after = moved, see(key_draw, moved)
         else:
-            published, after, source = self._resample(
+            published, source = self._resample(
                 key_draw, state, law, moved, rank, out, settings.strength
             )
+            # Other probes: what was selected as least curved is more curved than it seemed. The
+            # key is split in four above, and `split(k, n)[i]` is `fold_in(k, i)`.
+            after = see(jax.random.fold_in(key_draw, 4), published)
         release = decoding.decode_codes(
             key_observe, self.schema, self.problem, state.generator, law, prepared.stats, published,
             strength=settings.strength,
@@ -199,7 +202,7 @@ class CurvaturePublisher:
         rank: Array,
         out: Array,
         strength: obfuscate.Scalar,
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array]:
         """Draws codes around perturbed parents and keeps the least curved of each class.
 
         Redraws keep the prior (for a Gaussian, `z' = rho z + sqrt(1 - rho^2) e`); rho falls with
@@ -221,7 +224,7 @@ class CurvaturePublisher:
         keep = decoding.keep_least_curved(
             key_order, self.problem, params, codes, curved, wanted=wanted, strength=strength
         )
-        return codes[keep], curved[keep], source[keep]
+        return codes[keep], source[keep]
 
 
 def _kept_in_turn(key: Array, out: Array, count: int) -> Array:

@@ -107,10 +107,16 @@ class LatentPublisher(abc.ABC):
             by default.
 
         Raises:
-          ValueError: the records do not fit the schema, or are too few; or codes have another law
-            than the Gaussian one, which movements take for granted (training does not).
+          ValueError: the records do not fit the schema, or are too few; codes have another law
+            than the Gaussian one, which movements take for granted (training does not); or
+            `lower.left_out` is not 0: everybody's code may be moved and published here.
         """
         encoding.check_records(self.schema, records)
+        if self.problem.lower.left_out:
+            raise ValueError(
+                f"lower.left_out={self.problem.lower.left_out!r} must be 0 for "
+                f"{type(self).__name__}: it leaves nobody out of its release"
+            )
         prior = self.problem.model.prior
         if prior != "gaussian":
             raise ValueError(

@@ -263,6 +263,16 @@ def test_delong_covers(count, separation):
     assert all(0 <= low <= value <= high <= 1 for value, low, high in found)
 
 
+def test_delong_of_what_is_told_apart_by_few_is_not_certain():
+    score, member = np.arange(6.0), np.arange(6) >= 3
+    found = delong(score, member)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 3))  # Clopper and Pearson's of 3 of 3
+    lost = delong(-score, member)
+    assert (lost.value, lost.low) == (0.0, 0.0)
+    assert lost.high == pytest.approx(1 - found.low)
+
+
 def test_a_rate_that_no_count_supports_is_none():
     rng = np.random.default_rng(9)
     member = complementary_pairs(rng, num_shadows=6, num_records=198)

@@ -22,7 +22,7 @@ from curvpub.audit import (
     tpr_at_fpr,
 )
 from curvpub.audit.attacks import usable_attacks
-from curvpub.audit.pooled import effective_clopper_pearson
+from curvpub.audit.statistics import effective_clopper_pearson
 
 LIRA, LOSS = ({a.name: a for a in REGISTRY}[name] for name in ("lira", "loss_threshold"))
 

@@ -40,6 +40,24 @@ def test_pareto_refuses_what_is_not_finite(bad):
         comparing.pareto(np.array([1.0, bad]), np.array([1.0, 2.0]))
 
 
+def test_the_worst_attack_is_not_the_luckiest():
+    """Sixty attacks at chance: the highest mean is above it, what is compared is not."""
+    rng = np.random.default_rng(0)
+    found, highest = [], []
+    for _ in range(200):
+        auc = {f"a{i}": 0.5 + 0.02 * rng.normal(size=16) for i in range(60)}
+        figures = points.PairFigures(np.ones((16, 5)), np.ones(16), auc, {})
+        pairs = Measured(entry="e", role="method", strength=0.0, pairs=figures).worst("auc")
+        found.append(pairs.mean())
+        highest.append(max(a.mean() for a in auc.values()))
+        rows = {name: {"auc": (float(a.mean()), 0.0, 1.0)} for name, a in auc.items()}
+        held = points.worst_of(rows, auc, "auc")["held_out"]
+        assert held == pytest.approx(pairs.mean(), abs=1e-12)
+    # 0.005 is the standard error of one mean of 16 pairs.
+    assert abs(np.mean(found) - 0.5) < 4 * 0.005 / np.sqrt(200)
+    assert np.mean(highest) > 0.51
+
+
 def test_interpolation_of_a_line_is_the_line():
     useful, exposed = np.array([0.9, 0.5, 0.7]), np.array([0.4, 0.0, 0.2])
     asked = np.array([0.5, 0.6, 0.75, 0.9])

@@ -306,6 +306,10 @@ def test_bad_settings_and_records_are_refused(trained):
         base.release(jax.random.key(0), state, wrong)
     with pytest.raises(ValueError, match=r"records\.x has shape"):
         base.train(jax.random.key(0), wrong)
+    lower = dataclasses.replace(base.problem.lower, left_out=0.1)
+    problem = dataclasses.replace(base.problem, lower=lower)
+    with pytest.raises(ValueError, match=r"lower\.left_out=0\.1 must be 0 for"):
+        dataclasses.replace(base, problem=problem).release(jax.random.key(0), state, records)
     with pytest.raises(ValueError, match="strength of shape"):
         sibling(base, "geodesic").release(jax.random.key(0), state, records, jnp.ones(3))
 
