@@ -1,6 +1,8 @@
 """Figures in the documentation are those of the result files beside it."""
 
+import importlib
 import importlib.util
+import json
 import pathlib
 
 import pytest
@@ -47,6 +49,13 @@ def test_the_page_of_frontiers_is_that_of_the_result_files(frontier):
 def test_tables_of_audits_are_those_of_the_result_files(results, file, make):
     text = getattr(results, file).read_text()
     assert results.readme_with(text, getattr(results, make)()) == text
+
+
+@pytest.mark.parametrize("name", ["left_out", "selection"])
+def test_tables_of_benchmarks_are_those_of_the_result_files(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    file = ROOT / "benchmarks" / "results" / f"{name.replace('_', '-')}-digits-2cpu.json"
+    assert module.table(json.loads(file.read_text())) in (DOCS / "method-log.md").read_text()
 
 
 def test_pictures_that_documents_show_are_there():

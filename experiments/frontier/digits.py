@@ -163,7 +163,9 @@ PARTS = {
 }
 """The method without its parts, or with selection by curvature: shown, and no competitors, but
 compared with the method in a table of their own. Without curvature it is a generator, plain noise
-in its codes, and deformations; all codes are kept by the share that the method keeps on average."""
+in its codes, and deformations; all codes are kept by the share that the method keeps on average.
+The small scale of `..pointwise` is that of training, rho and who is left out, too: its limit is the
+decoder's Laplacian in the coordinates of its codes."""
 
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
