@@ -112,10 +112,7 @@ def normal_curvature(fun: DecoderFn, z: Array, v: Array) -> Array:
     length = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
     push = jax.jvp(fun, (z,), (v,))[1]
     scale = jnp.sum(jnp.square(push))
-    terms = jnp.abs(v) @ jnp.sqrt(jnp.sum(jnp.square(jac), axis=0))
-    # Rounding is no function of the point: no gradient.
-    floor = jax.lax.stop_gradient(8 * z.shape[0] * jnp.finfo(z.dtype).eps * terms)
-    live = scale > jnp.square(floor)
+    live = scale > jnp.square(_rounding_of(jac, v))
     return jnp.where(live, length / jnp.where(live, scale, 1.0), 0.0)
 
 
@@ -123,16 +120,22 @@ def normal_curvature(fun: DecoderFn, z: Array, v: Array) -> Array:
 def sectional_curvature(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
     """Sectional curvature of the plane of `u, v [m]` by the Gauss equation, `[]`.
 
-    `(<II(u, u), II(v, v)> - |II(u, v)|^2) / (G(u, u) G(v, v) - G(u, v)^2)`; not finite where the
-    two are parallel.
+    `<II(a, a), II(b, b)> - |II(a, b)|^2` in the orthonormal frame `a, b` that Gram and Schmidt make
+    of `u, v`: the quotient by `G(u, u) G(v, v) - G(u, v)^2` would lose all digits, above and below,
+    where the two are nearly parallel. NaN where they are parallel to rounding.
     """
-    rows = _orthonormal_rows(jacobian(fun, z))
-    pairs = jax.vmap(lambda a, b: second_derivative(fun, z, a, b))
-    second = pairs(jnp.stack([u, u, v]), jnp.stack([u, v, v]))
-    uu, uv, vv = second - (second @ rows.T) @ rows
-    push = jax.vmap(lambda w: jax.jvp(fun, (z,), (w,))[1])(jnp.stack([u, v]))
-    gram = push @ push.T
-    return (uu @ vv - uv @ uv) / (gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2)
+    jac = jacobian(fun, z)
+    rows = _orthonormal_rows(jac)
+    a, b, plane = _orthonormal_pair(fun, z, u, v)
+    # The side of the parallelogram at right angles to u is no rounding of v.
+    live = jnp.abs(plane[1] @ jax.jvp(fun, (z,), (v,))[1]) > _rounding_of(jac, v)
+    pairs = jax.vmap(lambda p, q: second_derivative(fun, z, p, q))
+    second = pairs(jnp.stack([a, a, b]), jnp.stack([a, b, b]))
+    # Off the plane itself too: a side of it may be too short to have its own part in the rows.
+    for tangent in (rows, plane):
+        second = second - (second @ tangent.T) @ tangent
+    aa, ab, bb = second
+    return jnp.where(live, aa @ bb - ab @ ab, jnp.nan)
 
 
 @precise
@@ -159,6 +162,30 @@ def _pairs(z: Array) -> int:
 def _orthonormal_rows(jac: Array) -> Array:
     """Orthonormal tangent vectors, one a row, `[m, D]`, from the Jacobian `[D, m]`."""
     return metric_frame(jac.T @ jac).T @ jac.T
+
+
+def _orthonormal_pair(fun: DecoderFn, z: Array, u: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Latent `a, b [m]` that span the plane of `u, v`, and their orthonormal pushes `[2, D]`."""
+
+    def unit(w: Array) -> tuple[Array, Array]:
+        push = jax.jvp(fun, (z,), (w,))[1]
+        scale = jax.lax.rsqrt(jnp.sum(jnp.square(push)))
+        return scale * w, scale * push
+
+    a, first = unit(u)
+    b = v
+    for _ in range(2):  # the second time takes out what the first one's rounding left
+        b, second = unit(b - (first @ jax.jvp(fun, (z,), (b,))[1]) * a)
+    return a, b, jnp.stack([first, second])
+
+
+def _rounding_of(jac: Array, v: Array) -> Array:
+    """Length of `J v` up to which it may be nothing but rounding, `[]`.
+
+    Rounding is no function of the point: no gradient.
+    """
+    terms = jnp.abs(v) @ jnp.sqrt(jnp.sum(jnp.square(jac), axis=0))
+    return jax.lax.stop_gradient(8 * v.shape[0] * jnp.finfo(v.dtype).eps * terms)
 
 
 def _mean_in(space: TangentSpace, z: Array) -> Array:

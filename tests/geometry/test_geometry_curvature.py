@@ -214,3 +214,24 @@ def test_a_ridge_is_in_the_inverse_metric_alone():
     close(got[0], np.einsum("ik,jl,dij,dkl->", inverse, inverse, form, form))
     close(got[1], np.einsum("ij,dij->d", inverse, form))
     close(got[2], inverse @ np.einsum("dij,d->ij", form, normal))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_sectional_curvature_of_nearly_parallel_directions(dtype):
+    """The sphere in a sheared chart, up to a condition of the metric of 1.6e7.
+
+    The chart is linear with one rounding, so that tolerances are those of closed forms.
+    """
+    sphere, u, v = surfaces.sphere(2), jnp.array([1.0, 0.0], dtype), jnp.array([0.0, 1.0], dtype)
+
+    @jax.jit
+    def compute(shear, u, v):
+        fun = lambda z: sphere.fun(sphere.z(dtype) + jnp.stack([z[0] + z[1], shear * z[1]]))
+        return geometry.sectional_curvature(fun, jnp.zeros(2, dtype), u, v)
+
+    for shear in (1.0, 3e-2, 2.83e-3, 1e-3, 9.4e-4, 5e-4):
+        for a, b in ((u, v), (v, u), (u + v, u - 0.5 * v)):
+            value = compute(jnp.asarray(shear, dtype), a, b)
+            close(value, 1.3**-2, TOLERANCE[dtype])
+    assert np.isnan(compute(jnp.asarray(1.0, dtype), u + v, 3.0 * (u + v)))
+    assert np.isnan(compute(jnp.asarray(0.0, dtype), u, v))
