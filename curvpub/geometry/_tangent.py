@@ -35,16 +35,14 @@ class TangentSpace:
     Attributes:
       split: the decoder, taken apart.
       tangents: of every operation of the decoder; None where it could not be read.
-      metric: regularised `G [m, m]`.
-      frame: `E [m, m]`, `E E^T = G^-1`.
-      rows: tangent vectors, one a row, orthonormal up to rounding, `[m, k]`.
+      frame: `E [m, m]`, `E E^T` the inverse of the regularised `G`.
+      rows: tangent vectors, one a row, orthonormal up to rounding, whatever the ridge, `[m, k]`.
       lowered: the same times the Gram matrix `[m, k]`.
       correction: inverse of the inner products of `rows`, near the identity, `[m, m]`.
     """
 
     split: Split
     tangents: Tangents | None
-    metric: Array
     frame: Array
     rows: Array
     lowered: Array
@@ -65,10 +63,15 @@ def tangent_space(
 ) -> TangentSpace:
     """Tangent space at `z [m]`.
 
+    The projector never has the ridge: `I - J (G + r I)^-1 J^T` would leave `r / (l + r)` of what is
+    tangential, along an eigenvector of G with eigenvalue l, and traces multiply that by up to
+    `1 / (l + r)`. So a ridge costs a second factorisation: two Cholesky passes in `m x m`, and one
+    product with the Jacobian.
+
     Args:
       fun: decoder.
       z: point `[m]`.
-      ridge: regularisation of the metric.
+      ridge: regularisation of the metric that `frame` inverts.
       derivatives: vectors that will be asked for; decides whether a Gram matrix pays.
       keep: keep the tangents of inner layers, for traces.
     """
@@ -76,23 +79,38 @@ def tangent_space(
     tangents = Tangents(split.program, split.cut, z) if keep and split.program else None
     jac = tangents.jacobian() if tangents else jax.jacfwd(split.head)(z).T
     plain = _gram_lower(split, jac) @ jac.T
-    metric = regularise_metric(plain, ridge)
-    frame = metric_frame(metric)
-    # Once more in the frame found: Cholesky on the Gram matrix squares the condition, and a second
-    # pass restores orthogonality to rounding (Yamamoto et al., 2015, "CholeskyQR2").
-    rows = frame.T @ jac
-    lowered = _gram_lower(split, rows)
-    again = lowered @ rows.T + frame.T @ (metric - plain) @ frame
-    second = metric_frame(0.5 * (again + again.T))
+    frame, rows, lowered, second = _factor(split, jac, plain, plain)
+    correction = second @ second.T
+    if has_ridge(ridge):
+        frame, _, _, second = _factor(split, jac, plain, regularise_metric(plain, ridge))
     return TangentSpace(
         split=split,
         tangents=tangents,
-        metric=metric,
         frame=frame @ second,
         rows=rows,
         lowered=lowered,
-        correction=second @ second.T,
+        correction=correction,
     )
+
+
+def has_ridge(ridge: Any) -> bool:
+    """False for a zero that is known while tracing, which costs nothing."""
+    return not (isinstance(ridge, int | float) and ridge == 0)
+
+
+def _factor(
+    split: Split, jac: Array, plain: Array, metric: Array
+) -> tuple[Array, Array, Array, Array]:
+    """First frame of `metric`, its tangent vectors, these lowered, and the frame within it.
+
+    Once more in the frame found: Cholesky on the Gram matrix squares the condition, and a second
+    pass restores orthogonality to rounding (Yamamoto et al., 2015, "CholeskyQR2").
+    """
+    frame = metric_frame(metric)
+    rows = frame.T @ jac
+    lowered = _gram_lower(split, rows)
+    again = lowered @ rows.T + frame.T @ (metric - plain) @ frame
+    return frame, rows, lowered, metric_frame(0.5 * (again + again.T))
 
 
 def _gram_lower(split: Split, rows: Array) -> Array:

@@ -6,7 +6,8 @@ units, and `sqrt(2 E)` is the length of a curve of constant speed. The energy is
 Newton steps on its block-tridiagonal Hessian, safeguarded by Gauss-Newton ones.
 
 Derivatives are those of the minimiser by the implicit function theorem, not of the iterations: a
-last Newton step is differentiated at fixed matrix, so memory does not grow with iterations.
+last Newton step is differentiated at fixed matrix, so memory does not grow with iterations. That
+step itself is taken where it does not raise the energy.
 """
 
 from typing import NamedTuple
@@ -94,7 +95,11 @@ def geodesic(
     blocks = jax.lax.stop_gradient(_blocks(split, curve, ridge))
     live = isometric_split(fun, z0, derivatives=count)
     gradient = _gradient(live, jnp.concatenate([z0[None], inner, z1[None]]))
-    inner = inner - _solve(blocks.diagonal + blocks.bend, blocks.upper, gradient)
+    step, sound = _last_step(split, curve, blocks, jax.lax.stop_gradient(gradient))
+    # Of an unsound Hessian not even the derivative is kept: Gauss-Newton's matrix is definite.
+    matrix = blocks.diagonal + jnp.where(sound, blocks.bend, 0.0)
+    change = _solve(matrix, blocks.upper, gradient)
+    inner = inner - step - (change - jax.lax.stop_gradient(change))
     return jnp.concatenate([z0[None], inner, z1[None]])
 
 
@@ -279,6 +284,19 @@ def _minimise(
     going = lambda carry: carry[2] & (carry[3] < max_iterations)
     start = (inner, _energy(split, join(inner)), jnp.asarray(True), jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(going, step, start)[0]
+
+
+def _last_step(split: Split, curve: Array, blocks: _Blocks, gradient: Array) -> tuple[Array, Array]:
+    """The last Newton step `[T - 2, m]`, zero where it raises the energy, and whether it does not.
+
+    The iterations end where the energy is flat to rounding, which leaves half of the points' digits
+    to this step; but they may end unconverged, where the Hessian is indefinite.
+    """
+    step = _solve(blocks.diagonal + blocks.bend, blocks.upper, gradient)
+    after = _energy(split, curve.at[1:-1].add(-step))
+    rounding = 8.0 * jnp.finfo(curve.dtype).eps
+    sound = after <= _energy(split, curve) * (1.0 + rounding)  # false where not finite
+    return jnp.where(sound, step, 0.0), sound
 
 
 def _least_squares(a: Array, b: Array) -> Array:

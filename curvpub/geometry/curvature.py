@@ -8,7 +8,11 @@ Source of the definitions: do Carmo, Riemannian Geometry, chapter 6.
 
 A latent that adds no direction to the image (a dead latent) is left out, so values are those of
 the image, of lower dimension, and finite. Near such points they are as unstable as the condition of
-the metric says: every function takes `ridge`, which regularises the metric by `ridge * tr(G) / m`.
+the metric says. Functions that divide by the metric take a `ridge`: it adds `ridge * tr(G) / m` to
+the diagonal of the metric whose inverse is taken, so that no direction is longer than
+`1 / sqrt(ridge * tr(G) / m)` in the latent space. The projector has none, so that `II` stays normal
+to the image and flat pieces have no curvature, at the cost of a second factorisation. With a ridge
+short directions count for less in traces, by `l / (l + r)` each, and values depend on the chart.
 
 Speed: a decoder that ends in a narrower linear layer is replaced by an isometric one without it
 (`_tail`), and traces are carried in one forward pass (`_forward`); both are found by reading the
@@ -37,23 +41,21 @@ def second_derivative(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
 
 
 @precise
-def second_fundamental_form_apply(
-    fun: DecoderFn, z: Array, u: Array, v: Array, *, ridge: float = 0.0
-) -> Array:
+def second_fundamental_form_apply(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
     """Second fundamental form `II(u, v) = P D^2 f(u, v) [D]` on latent tangents `u, v [m]`."""
-    rows = _orthonormal_rows(fun, z, ridge)
+    rows = _orthonormal_rows(jacobian(fun, z))
     second = second_derivative(fun, z, u, v)
     return second - (rows @ second) @ rows
 
 
 @precise
-def second_fundamental_form(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
+def second_fundamental_form(fun: DecoderFn, z: Array) -> Array:
     """All components `II_ij [D, m, m]` in latent coordinates.
 
     Holds `D m^2` numbers; for large m use the operator, or `curvature_norm_squared`, which does
     not.
     """
-    rows, basis = _orthonormal_rows(fun, z, ridge), _basis(z)
+    rows, basis = _orthonormal_rows(jacobian(fun, z)), _basis(z)
     pair = lambda u, v: second_derivative(fun, z, u, v)
     line = jax.vmap(pair, in_axes=(None, 0), out_axes=1)
     second = jax.vmap(line, in_axes=(0, None), out_axes=1)(basis, basis)
@@ -65,7 +67,7 @@ def second_fundamental_form(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> 
 def mean_curvature_vector(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
     """Mean curvature vector `H = g^ij II_ij [D]`: the trace, not its mean over m.
 
-    One forward pass with m + 1 tangents.
+    One forward pass with m + 1 tangents. A ridge is in `g^ij` alone.
     """
     space = tangent_space(fun, z, ridge=ridge, derivatives=2 * z.shape[0], keep=True)
     return space.split.lift(_mean_in(space, z))
@@ -76,7 +78,8 @@ def curvature_norm_squared(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> A
     """`|II|^2 = g^ik g^jl <II_ij, II_kl> []`, without a `D x m x m` array.
 
     The `m (m + 1) / 2` second derivatives of an orthonormal frame, a few at a time; each costs one
-    tangent in a forward pass whose m first derivatives are known.
+    tangent in a forward pass whose m first derivatives are known. A ridge is in `g^ik` and `g^jl`
+    alone.
     """
     space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z), keep=True)
     return _norm_squared_in(space, z)
@@ -84,21 +87,24 @@ def curvature_norm_squared(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> A
 
 @precise
 def scalar_curvature(fun: DecoderFn, z: Array, *, ridge: float = 0.0) -> Array:
-    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; 2 K on surfaces."""
+    """Scalar curvature by the Gauss equation, `R = |H|^2 - |II|^2 []`; 2 K on surfaces.
+
+    A ridge is in the inverse metrics of both terms alone.
+    """
     space = tangent_space(fun, z, ridge=ridge, derivatives=_pairs(z), keep=True)
     mean = _mean_in(space, z)[None, :]
     return space.inner(mean, mean)[0] - _norm_squared_in(space, z)
 
 
 @precise
-def normal_curvature(fun: DecoderFn, z: Array, v: Array, *, ridge: float = 0.0) -> Array:
+def normal_curvature(fun: DecoderFn, z: Array, v: Array) -> Array:
     """Normal curvature `|II(v, v)| / G(v, v) []` in the direction of `v [m]`.
 
     Zero, with a zero gradient, for a direction of no length (to rounding: `J v` is nothing but that
     of its m terms).
     """
     jac = jacobian(fun, z)
-    rows = _orthonormal_rows_of(jac, ridge)
+    rows = _orthonormal_rows(jac)
     second = second_derivative(fun, z, v, v)
     bend = second - (rows @ second) @ rows
     squared = jnp.sum(jnp.square(bend))
@@ -106,29 +112,30 @@ def normal_curvature(fun: DecoderFn, z: Array, v: Array, *, ridge: float = 0.0) 
     length = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
     push = jax.jvp(fun, (z,), (v,))[1]
     scale = jnp.sum(jnp.square(push))
-    terms = jnp.abs(v) @ jnp.sqrt(jnp.sum(jnp.square(jac), axis=0))
-    # Rounding is no function of the point: no gradient.
-    floor = jax.lax.stop_gradient(8 * z.shape[0] * jnp.finfo(z.dtype).eps * terms)
-    live = scale > jnp.square(floor)
+    live = scale > jnp.square(_rounding_of(jac, v))
     return jnp.where(live, length / jnp.where(live, scale, 1.0), 0.0)
 
 
 @precise
-def sectional_curvature(
-    fun: DecoderFn, z: Array, u: Array, v: Array, *, ridge: float = 0.0
-) -> Array:
+def sectional_curvature(fun: DecoderFn, z: Array, u: Array, v: Array) -> Array:
     """Sectional curvature of the plane of `u, v [m]` by the Gauss equation, `[]`.
 
-    `(<II(u, u), II(v, v)> - |II(u, v)|^2) / (G(u, u) G(v, v) - G(u, v)^2)`; not finite where the
-    two are parallel.
+    `<II(a, a), II(b, b)> - |II(a, b)|^2` in the orthonormal frame `a, b` that Gram and Schmidt make
+    of `u, v`: the quotient by `G(u, u) G(v, v) - G(u, v)^2` would lose all digits, above and below,
+    where the two are nearly parallel. NaN where they are parallel to rounding.
     """
-    rows = _orthonormal_rows(fun, z, ridge)
-    pairs = jax.vmap(lambda a, b: second_derivative(fun, z, a, b))
-    second = pairs(jnp.stack([u, u, v]), jnp.stack([u, v, v]))
-    uu, uv, vv = second - (second @ rows.T) @ rows
-    push = jax.vmap(lambda w: jax.jvp(fun, (z,), (w,))[1])(jnp.stack([u, v]))
-    gram = push @ push.T
-    return (uu @ vv - uv @ uv) / (gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2)
+    jac = jacobian(fun, z)
+    rows = _orthonormal_rows(jac)
+    a, b, plane = _orthonormal_pair(fun, z, u, v)
+    # The side of the parallelogram at right angles to u is no rounding of v.
+    live = jnp.abs(plane[1] @ jax.jvp(fun, (z,), (v,))[1]) > _rounding_of(jac, v)
+    pairs = jax.vmap(lambda p, q: second_derivative(fun, z, p, q))
+    second = pairs(jnp.stack([a, a, b]), jnp.stack([a, b, b]))
+    # Off the plane itself too: a side of it may be too short to have its own part in the rows.
+    for tangent in (rows, plane):
+        second = second - (second @ tangent.T) @ tangent
+    aa, ab, bb = second
+    return jnp.where(live, aa @ bb - ab @ ab, jnp.nan)
 
 
 @precise
@@ -152,14 +159,33 @@ def _pairs(z: Array) -> int:
     return z.shape[0] * (z.shape[0] + 1) // 2
 
 
-def _orthonormal_rows(fun: DecoderFn, z: Array, ridge: float) -> Array:
-    """Orthonormal tangent vectors, one a row, `[m, D]`; shorter ones with a ridge."""
-    return _orthonormal_rows_of(jacobian(fun, z), ridge)
+def _orthonormal_rows(jac: Array) -> Array:
+    """Orthonormal tangent vectors, one a row, `[m, D]`, from the Jacobian `[D, m]`."""
+    return metric_frame(jac.T @ jac).T @ jac.T
 
 
-def _orthonormal_rows_of(jac: Array, ridge: float) -> Array:
-    frame = metric_frame(regularise_metric(jac.T @ jac, ridge))
-    return frame.T @ jac.T
+def _orthonormal_pair(fun: DecoderFn, z: Array, u: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Latent `a, b [m]` that span the plane of `u, v`, and their orthonormal pushes `[2, D]`."""
+
+    def unit(w: Array) -> tuple[Array, Array]:
+        push = jax.jvp(fun, (z,), (w,))[1]
+        scale = jax.lax.rsqrt(jnp.sum(jnp.square(push)))
+        return scale * w, scale * push
+
+    a, first = unit(u)
+    b = v
+    for _ in range(2):  # the second time takes out what the first one's rounding left
+        b, second = unit(b - (first @ jax.jvp(fun, (z,), (b,))[1]) * a)
+    return a, b, jnp.stack([first, second])
+
+
+def _rounding_of(jac: Array, v: Array) -> Array:
+    """Length of `J v` up to which it may be nothing but rounding, `[]`.
+
+    Rounding is no function of the point: no gradient.
+    """
+    terms = jnp.abs(v) @ jnp.sqrt(jnp.sum(jnp.square(jac), axis=0))
+    return jax.lax.stop_gradient(8 * v.shape[0] * jnp.finfo(v.dtype).eps * terms)
 
 
 def _mean_in(space: TangentSpace, z: Array) -> Array:

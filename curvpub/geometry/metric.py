@@ -177,9 +177,16 @@ def metric_eigenvalues(metric: Array) -> Array:
 
 
 def metric_condition(metric: Array) -> Array:
-    """Ratio of the largest to the smallest eigenvalue `[]`; infinite for a singular metric."""
+    """Ratio of the largest to the smallest eigenvalue `[]`; infinite for a singular metric.
+
+    Singular is a metric whose smallest eigenvalue is a rounding of the largest, and one of which
+    `metric_frame` leaves a latent out: where the condition is finite, curvature is that of all m
+    latents. The frame leaves a latent out at an angle to the others of `sin^2 <= 8 m eps`; that is
+    a condition of some `1 / (2 m eps)`, 2e6 for two latents of equal length in float32.
+    """
     values = metric_eigenvalues(metric)
-    regular = values[0] > _zero_to_rounding(values)
+    whole = jnp.all(_independent(jax.lax.stop_gradient(metric)))
+    regular = whole & (values[0] > _zero_to_rounding(values))
     return jnp.where(regular, values[-1] / jnp.where(regular, values[0], 1.0), jnp.inf)
 
 

@@ -67,17 +67,22 @@ def pointcloud_mean_curvature(
     Args:
       points: `[n, D]` on a manifold without boundary (points near one feel it).
       dim: dimension of the manifold.
-      num_neighbours: k, below n.
+      num_neighbours: k, below n and above `2 dim`: the last neighbour has no weight, nor has what
+        is as far as it, such as the `2 dim` nearest points of a regular grid.
       block: points worked on at once.
 
     Returns:
-      `[n, D]`, differentiable in the points while neighbours stay the same; not finite for a point
-      all of whose neighbours coincide with it.
+      `[n, D]`, differentiable in the points while neighbours stay the same; NaN for a point all of
+      whose neighbours are equally far from it, or coincide with it.
 
     Raises:
       ValueError: an argument is out of range.
     """
     _check(points, num_neighbours, dim, block)
+    if num_neighbours <= 2 * dim:
+        raise ValueError(
+            f"num_neighbours={num_neighbours!r} must be above 2 dim = {2 * dim} for dim={dim!r}"
+        )
     indices = nearest_neighbours(points, num_neighbours=num_neighbours, block=block)
     batch = min(block, points.shape[0])
 
@@ -97,7 +102,9 @@ def pointcloud_mean_curvature(
     def curvature(i: Array) -> Array:
         step, squared, kernel = offsets(i)
         weight = kernel / q[indices[i]]
-        return 2.0 * dim * (weight @ step) / (weight @ squared)
+        h = 2.0 * dim * (weight @ step) / (weight @ squared)
+        # Where all distances tie, weights are roundings (cubed) and h would be anything.
+        return jnp.where(jnp.max(kernel) > jnp.finfo(kernel.dtype).eps, h, jnp.nan)
 
     return jax.lax.map(curvature, every, batch_size=batch)
 

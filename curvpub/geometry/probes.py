@@ -49,7 +49,7 @@ def estimate_curvature_norm_squared(
       num_probes: second derivatives, at least 2; with antithetic probes even and at least 4.
       law: of the directions.
       antithetic: probes in antithetic pairs; standard errors are over pairs.
-      ridge: regularisation of the metric.
+      ridge: regularisation of the metric that the probes' frame inverts; the projector has none.
 
     Raises:
       ValueError: `num_probes` or `law` is out of range.

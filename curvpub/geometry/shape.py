@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from curvpub.geometry import _eigen
-from curvpub.geometry._tangent import precise
+from curvpub.geometry._tangent import has_ridge, precise
 from curvpub.geometry.metric import jacobian, metric_frame, regularise_metric
 from curvpub.types import Array, DecoderFn
 
@@ -23,7 +23,8 @@ def shape_operator(fun: DecoderFn, z: Array, normal: Array, *, ridge: float = 0.
       fun: decoder.
       z: point `[m]`.
       normal: ambient vector `[D]`; only its normal part counts.
-      ridge: regularisation of the metric.
+      ridge: regularisation of the metric in `g^ik`; it has no part in what the normal part is,
+        and costs one more factorisation.
     """
     frame, form = _form_along(fun, z, normal, ridge)
     return frame @ (frame.T @ form)
@@ -65,8 +66,11 @@ def principal_curvatures(fun: DecoderFn, z: Array) -> Array:
 def _form_along(fun: DecoderFn, z: Array, normal: Array, ridge: float) -> tuple[Array, Array]:
     """Frame `[m, m]` and `<II_ij, normal> [m, m]`."""
     jac = jacobian(fun, z)
-    frame = metric_frame(regularise_metric(jac.T @ jac, ridge))
+    metric = jac.T @ jac
+    frame = metric_frame(metric)
     rows = frame.T @ jac.T
+    if has_ridge(ridge):
+        frame = metric_frame(regularise_metric(metric, ridge))
     off = normal - (rows @ normal) @ rows
     # Reverse over forward is avoided: forward over reverse keeps m tangents of one gradient.
     height = jax.grad(lambda p: jnp.sum(off * fun(p)))

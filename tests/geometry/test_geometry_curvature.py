@@ -159,3 +159,79 @@ def test_dependent_latents_leave_the_curvature_of_the_image(dtype):
         null = jnp.asarray(np.linalg.svd(mix)[2][-1], dtype)
         assert geometry.normal_curvature(fun, point, null) == 0.0
         assert np.all(np.isfinite(jax.grad(geometry.normal_curvature, 1)(fun, point, null)))
+
+
+def first_bent(z):
+    bent = surfaces.constant(0.05, z) * (z[1] + z[1] ** 2 / 2)
+    return jnp.stack([z[0], bent, 0.0 * z[0]])
+
+
+def all_bent(z):
+    """Four latents in units from 1 to 1/20 on a plane of `R^9`."""
+    plane = surfaces.constant(np.random.default_rng(3).normal(size=(9, 4)), z)
+    return plane @ (surfaces.constant(np.geomspace(1.0, 0.05, 4), z) * (z + z * z / 2))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("fun", "m"), [(first_bent, 2), (all_bent, 4)])
+def test_flat_pieces_have_no_curvature_with_a_ridge_either(fun, m, dtype):
+    """Tangential acceleration is left out whatever the metric is regularised by.
+
+    Tolerance: some roundings of a second derivative of order one, divided by the ridge.
+    """
+    ridge, key = 1e-2, jax.random.key(0)
+
+    @jax.jit
+    def compute(z):
+        normal = jnp.ones(fun(z).shape, dtype)
+        options = {"num_probes": 8, "ridge": ridge}
+        return {
+            "norm": geometry.curvature_norm_squared(fun, z, ridge=ridge),
+            "mean": geometry.mean_curvature_vector(fun, z, ridge=ridge),
+            "scalar": geometry.scalar_curvature(fun, z, ridge=ridge),
+            "shape": geometry.shape_operator(fun, z, normal, ridge=ridge),
+            "probes": geometry.estimate_mean_curvature_vector(key, fun, z, **options).value,
+        }
+
+    for name, value in compute(jnp.zeros(m, dtype)).items():
+        tolerance = 100 * float(jnp.finfo(dtype).eps) / ridge
+        np.testing.assert_allclose(value, 0.0, atol=tolerance, err_msg=name)
+
+
+def test_a_ridge_is_in_the_inverse_metric_alone():
+    """Against the reference's form, which is normal, and NumPy's inverse of the metric with it."""
+    fun, z = surfaces.random_decoder(4, 3, 12)
+    metric, form = surfaces.reference_form(fun, z)
+    normal, ridge = np.cos(np.arange(12)), 0.3
+    inverse = np.linalg.inv(metric + ridge * np.trace(metric) / 3 * np.eye(3))
+    got = jax.jit(
+        lambda z, ridge: (
+            geometry.curvature_norm_squared(fun, z, ridge=ridge),
+            geometry.mean_curvature_vector(fun, z, ridge=ridge),
+            geometry.shape_operator(fun, z, jnp.asarray(normal), ridge=ridge),
+        )
+    )(z, ridge)
+    close(got[0], np.einsum("ik,jl,dij,dkl->", inverse, inverse, form, form))
+    close(got[1], np.einsum("ij,dij->d", inverse, form))
+    close(got[2], inverse @ np.einsum("dij,d->ij", form, normal))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_sectional_curvature_of_nearly_parallel_directions(dtype):
+    """The sphere in a sheared chart, up to a condition of the metric of 1.6e7.
+
+    The chart is linear with one rounding, so that tolerances are those of closed forms.
+    """
+    sphere, u, v = surfaces.sphere(2), jnp.array([1.0, 0.0], dtype), jnp.array([0.0, 1.0], dtype)
+
+    @jax.jit
+    def compute(shear, u, v):
+        fun = lambda z: sphere.fun(sphere.z(dtype) + jnp.stack([z[0] + z[1], shear * z[1]]))
+        return geometry.sectional_curvature(fun, jnp.zeros(2, dtype), u, v)
+
+    for shear in (1.0, 3e-2, 2.83e-3, 1e-3, 9.4e-4, 5e-4):
+        for a, b in ((u, v), (v, u), (u + v, u - 0.5 * v)):
+            value = compute(jnp.asarray(shear, dtype), a, b)
+            close(value, 1.3**-2, TOLERANCE[dtype])
+    assert np.isnan(compute(jnp.asarray(1.0, dtype), u + v, 3.0 * (u + v)))
+    assert np.isnan(compute(jnp.asarray(0.0, dtype), u, v))

@@ -176,6 +176,29 @@ def test_boundary_geodesic_agrees_with_the_exponential_map():
     np.testing.assert_allclose(solve(end), path.points, atol=2e-4)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_more_iterations_never_have_more_energy(dtype):
+    """Bumps across the straight line: on the way Hessians are indefinite, and Newton steps rise."""
+    fun = lambda z: jnp.stack([z[0], z[1], 1.5 * jnp.sin(3.0 * z[0]) * jnp.cos(2.0 * z[1])])
+    a, b = jnp.array([-1.0, -0.8], dtype), jnp.array([1.2, 0.9], dtype)
+    line = a[None] + jnp.linspace(0.0, 1.0, 17, dtype=dtype)[:, None] * (b - a)[None]
+
+    @jax.jit
+    def solve(start, most):
+        options = {"num_points": 17, "max_iterations": most, "initial": line}
+        curve = lambda start: geometry.geodesic(fun, start, b, **options)
+        points, pull = jax.vjp(curve, start)
+        return geometry.curve_energy(fun, points), points, pull(jnp.ones_like(points))[0]
+
+    runs = [solve(a, most) for most in (0, 1, 2, 3, 5, 50)]
+    energies = np.array([geometry.curve_energy(fun, line), *[run[0] for run in runs]])
+    assert np.all(np.diff(energies) <= 10 * float(jnp.finfo(dtype).eps) * energies[:-1])
+    assert all(np.all(np.isfinite(run[2])) for run in runs)
+    # At the minimum the last step is taken: its equations hold to rounding, and not to its root.
+    slope = jax.grad(lambda c: geometry.curve_energy(fun, c))(runs[-1][1])[1:-1]
+    assert np.abs(slope).max() < 1000 * float(jnp.finfo(dtype).eps) * energies[-1]
+
+
 def test_transport_keeps_inner_products():
     fun, z = surfaces.random_decoder(2, 3, 20)
     v, frame = 0.5 * jnp.ones(3), jnp.eye(3)

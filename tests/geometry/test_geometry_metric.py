@@ -167,3 +167,23 @@ def test_singular_metrics_have_no_volume():
     np.testing.assert_array_equal(slope, 0.0)
     regular = geometry.log_volume_element(jnp.diag(jnp.array([1.0, 1e-4], jnp.float32)))
     close(regular, np.log(1e-2), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_condition_is_infinite_where_the_frame_leaves_a_latent_out(dtype):
+    """A latent that comes closer and closer to a combination of the others."""
+    rng = np.random.default_rng(0)
+    base, change = rng.normal(size=(2, 200, 20, 4))
+    base[:, :, 3] = base[:, :, 0] - 0.5 * base[:, :, 1]
+    off = np.finfo(dtype).eps ** rng.uniform(0.2, 0.8, size=(200, 1))
+    base[:, :, 3] += off * change[:, :, 3]
+    jac = jnp.asarray(base, dtype)
+    metric = jax.vmap(lambda j: jnp.matmul(j.T, j, precision="highest"))(jac)
+    whole = (np.asarray(jax.jit(jax.vmap(geometry.metric_frame))(metric)) != 0).any(axis=1).all(1)
+    finite = np.isfinite(jax.jit(jax.vmap(geometry.metric_condition))(metric))
+    np.testing.assert_array_equal(finite, whole)
+    assert 50 < whole.sum() < 150
+    # Units alone leave no latent out: the frame takes each in its own.
+    units = jnp.diag(jnp.asarray([1.0, 1e-3 * np.finfo(dtype).eps], dtype))
+    assert geometry.metric_condition(units) == np.inf
+    assert np.all(np.diagonal(geometry.metric_frame(units)) > 0)

@@ -92,6 +92,28 @@ def test_gradient_of_the_coordinate_laplacian():
     np.testing.assert_allclose(jnp.sum(jax.grad(value)(points) * change), numeric, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_coordinate_laplacian_where_neighbours_tie(dtype):
+    """The nearest points of a grid are equally far: they count where there is one beyond them.
+
+    Where there is none, as on the icosahedron with five neighbours, nothing is known. Tolerance:
+    roundings of points of order one, divided by the squared spacing.
+    """
+    angle = 2 * np.pi * np.arange(40) / 40
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    grid = np.concatenate([np.repeat(circle, 40, axis=0), np.tile(circle, (40, 1))], axis=1)
+    tolerance = 100 * float(np.finfo(dtype).eps)
+    for points, dim in ((circle, 1), (grid, 2)):
+        h = laplacian(jnp.asarray(points, dtype), dim=dim, num_neighbours=2 * dim + 1)
+        np.testing.assert_allclose(h, -points, atol=tolerance / angle[1] ** 2)
+        with pytest.raises(ValueError, match=f"must be above 2 dim = {2 * dim}"):
+            laplacian(jnp.asarray(points, dtype), dim=dim, num_neighbours=2 * dim)
+    ends = [[0.0, s, t * (1 + 5**0.5) / 2] for s in (-1, 1) for t in (-1, 1)]
+    icosahedron = np.concatenate([np.roll(ends, shift, axis=1) for shift in range(3)])
+    tied = laplacian(jnp.asarray(icosahedron, dtype), dim=2, num_neighbours=5)
+    np.testing.assert_array_equal(tied, np.nan)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
