@@ -28,6 +28,11 @@ from curvpub.types import Array, Records
 PROBES, MANY, DRAWN = (8, 32, 64), 256, 2_000
 
 
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
 def measured(publisher: CurvaturePublisher, key: Array, records: Records) -> list[list[float]]:
     """For each number of probes: correlation, share as selected, share by other probes."""
     problem = publisher.problem
@@ -58,7 +63,7 @@ def measured(publisher: CurvaturePublisher, key: Array, records: Records) -> lis
         one, other = (seen(jax.random.fold_in(key_many, 2 * number + i), probes) for i in (2, 3))
         kept = np.asarray(rank_within_class(jnp.asarray(one), label, num_classes=classes)) < 0.5
         alike = [
-            stats.spearmanr(one[label == c], other[label == c]).statistic
+            rank_correlation(one[label == c], other[label == c])
             for c in range(classes)
             if np.sum(label == c) > 20
         ]

@@ -252,7 +252,7 @@ def _source_of(make: Callable[..., Any]) -> str:
     """A builder's source, and that of functions of its own module that it calls, at any depth."""
     texts: dict[str, str] = {}
 
-    def add(fun: Callable[..., Any]) -> None:
+    def add(fun: Any) -> None:
         texts[fun.__qualname__] = inspect.getsource(fun)
         codes = [fun.__code__]
         while codes:
