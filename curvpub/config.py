@@ -97,6 +97,7 @@ class PublishConfig:
     mode: str = "resampled"  # resampled | aligned
     copies: float = 2.0  # resampled: published records per private record
     oversample: int = 2  # resampled: draw this many times more, keep the least curved
+    selection: str = "scale"  # scale | pointwise: by which curvature (see `decoding`)
     rho: float = 0.5  # share of a parent's code kept, least exposed parent
     rho_exposed: float = 0.3  # the same for the most exposed parent
     drift_steps: int = 2  # lower-level steps with the final decoder before publication
@@ -337,6 +338,7 @@ def _choices(config: Config) -> dict[str, tuple[str, tuple[str, ...]]]:
             ("first_order", "unrolled", "implicit"),
         ),
         "publish.mode": (config.publish.mode, ("resampled", "aligned")),
+        "publish.selection": (config.publish.selection, ("scale", "pointwise")),
         "audit.classifier": (config.audit.classifier, ("mlp", "conv")),
     }
 

@@ -80,6 +80,7 @@ BAD = {
     ("train.r1_weight", -1.0): "train.r1_weight=-1.0 must be at least 0 and finite",
     ("publish.mode", "swap"): "publish.mode='swap' must be one of resampled, aligned",
     ("publish.copies", 0.0): "publish.copies=0.0 must be positive and finite",
+    ("publish.selection", "H"): "publish.selection='H' must be one of scale, pointwise",
     ("publish.oversample", 0): "publish.oversample=0 must be positive and finite",
     ("publish.rho", 1.1): "publish.rho=1.1 must lie in [0, 1]",
     ("publish.rho_exposed", 0.6): "publish.rho_exposed=0.6 must lie in [0, 0.5]",

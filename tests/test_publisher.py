@@ -9,7 +9,7 @@ import pytest
 from mock_problems import IMAGE, TABLE, counting, make_records, small_publisher
 from scipy import stats
 
-from curvpub import bilevel, features, joint, obfuscate, publishers, rvae
+from curvpub import bilevel, features, geometry, joint, obfuscate, publishers, rvae
 from curvpub.publishers import RawPublisher, decoding, rank_within_class
 from curvpub.types import Records
 
@@ -384,6 +384,27 @@ def test_selection_keeps_the_least_curved_of_each_class(trained, monkeypatch):
         np.testing.assert_allclose(chosen, mine[: len(chosen)], rtol=1e-4)
     order = stats.spearmanr(kept_curved, np.arange(len(kept_curved))).statistic
     assert abs(order) < 0.5  # the order of publication does not rank curvature
+
+
+def test_draws_can_be_selected_by_pointwise_curvature(trained):
+    publisher, state, prepared = trained
+    publisher = with_publish(publisher, copies=4.0, oversample=2, selection="pointwise")
+    problem, params, law = publisher.problem, state.generator, rvae.GaussianLaw()
+    codes = jax.random.normal(jax.random.key(20), (30, problem.generator.latent_dim))
+    see = lambda k: decoding.selecting_curvature(k, problem, params, law, codes)
+    found = jax.jit(see)(jax.random.key(0))
+    fun = problem.generator.decoder_fn(params)
+    bend = lambda z: geometry.mean_curvature_vector(fun, z, ridge=problem.lower.ridge)
+    expected = np.linalg.norm(jax.jit(jax.vmap(bend))(codes), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_array_equal(found, jax.jit(see)(jax.random.key(1)))  # no probes, no luck
+    by_scale = with_publish(publisher, selection="scale")
+    one, other = (
+        jax.jit(p.publish)(jax.random.key(21), state, prepared)[1].source
+        for p in (publisher, by_scale)
+    )
+    assert one.shape == other.shape
+    assert np.any(np.sort(one) != np.sort(other))
 
 
 def test_curvature_of_what_is_published_is_not_what_selected_it(trained, monkeypatch):

@@ -220,7 +220,7 @@ class CurvaturePublisher:
             lambda a: law.redraw(*a), (noise, moved[source], share), block_size=_BLOCK
         )
         params = state.generator
-        curved = decoding.curvature_of_codes(key_curvature, self.problem, params, law, codes)
+        curved = decoding.selecting_curvature(key_curvature, self.problem, params, law, codes)
         keep = decoding.keep_least_curved(
             key_order, self.problem, params, codes, curved, wanted=wanted, strength=strength
         )

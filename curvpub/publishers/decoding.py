@@ -44,6 +44,21 @@ def curvature_of_codes(
     return map_blocks(see, (keys, codes), block_size=BLOCK)
 
 
+def selecting_curvature(
+    key: Array, problem: bilevel.Bilevel, params: object, law: rvae.Law, codes: Array
+) -> Array:
+    """What draws are selected by, `[k]`: `publish.selection`.
+
+    `scale` is `curvature_of_codes`; `pointwise` the length of the decoder's mean curvature vector,
+    with the lower level's ridge. Arguments are those of `curvature_of_codes`.
+    """
+    if problem.publish.selection == "scale":
+        return curvature_of_codes(key, problem, params, law, codes)
+    fun, ridge = problem.generator.decoder_fn(params), problem.lower.ridge
+    bend = lambda z: geometry.mean_curvature_vector(fun, z, ridge=ridge)
+    return map_blocks(lambda z: obfuscate.safe_norm(bend(z)), codes, block_size=BLOCK)
+
+
 def keep_least_curved(
     key: Array,
     problem: bilevel.Bilevel,

@@ -68,7 +68,7 @@ class DPCurvaturePublisher(DPPublisher):
         shape = (drawn, problem.generator.latent_dim)
         codes = jax.random.normal(key_code, shape, jnp.float32)
         params, law = trained.generator, rvae.GaussianLaw()
-        curved = decoding.curvature_of_codes(key_see, problem, params, law, codes)
+        curved = decoding.selecting_curvature(key_see, problem, params, law, codes)
         keep = decoding.keep_least_curved(
             key_keep, problem, params, codes, curved, wanted=wanted, strength=settings.strength
         )

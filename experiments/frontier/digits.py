@@ -150,6 +150,7 @@ trained on images deformed a third as much as a release by default. A tenth of t
 out, but by `..._kept`: that protects who sticks out, and costs accuracy."""
 
 AT = RHO | {"strengths": (0.5,)}
+POINTWISE = {"publish.selection": "pointwise"}
 PARTS = {
     "no_curvature": {"kind": "method", "at": 0.4, "changes": NO_CURVATURE}
     | DEFORMATION
@@ -159,13 +160,12 @@ PARTS = {
     | {"strengths": (0.15, 0.3)},
     "no_deformation": AT | {"changes": deformed(0.0, **ALL)},
     "select": AT | {"changes": deformed(0.6, **SELECT)},
-    "select_pointwise": AT | {"changes": deformed(0.6, **SELECT, **{"lower.scale": 0.05})},
+    "select_pointwise": AT | {"changes": deformed(0.6, **SELECT, **POINTWISE)},
 }
 """The method without its parts, or with selection by curvature: shown, and no competitors, but
 compared with the method in a table of their own. Without curvature it is a generator, plain noise
 in its codes, and deformations; all codes are kept by the share that the method keeps on average.
-The small scale of `..pointwise` is that of training, rho and who is left out, too: its limit is the
-decoder's Laplacian in the coordinates of its codes."""
+By pointwise curvature draws are selected; all else is the same."""
 
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
@@ -178,7 +178,7 @@ METHOD_ON_TABLES = {
 }  # fmt: skip
 PARTS_ON_TABLES = {
     "no_curvature": RHO | {"strengths": (0.0, 0.4), "changes": NO_CURVATURE},
-    "pointwise": RHO | {"changes": {"lower.scale": 0.05}},
+    "pointwise": RHO | {"changes": POINTWISE},
 }
 """There is nothing to deform in a table."""
 
