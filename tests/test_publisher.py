@@ -257,7 +257,7 @@ def test_resampling_keeps_the_standard_normal_law_of_codes(trained, rho):
     publisher = with_publish(publisher, rho=rho, rho_exposed=0.5 * rho, oversample=1, copies=3.0)
     codes = jax.random.normal(jax.random.key(8), (1000, 2), jnp.float32)
     rank = jnp.linspace(0.0, 1.0, 1000, dtype=jnp.float32)
-    drawn, _, source = jax.jit(
+    drawn, source = jax.jit(
         lambda k, s, c, r: publisher._resample(k, s, rvae.GaussianLaw(), c, r, r < 0, 1.0)
     )(jax.random.key(9), state, codes, rank)
     assert drawn.shape == (3000, 2)

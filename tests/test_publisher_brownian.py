@@ -62,9 +62,7 @@ def test_copies_come_from_the_learned_prior_at_rho_zero(publisher):
         now = dataclasses.replace(state, generator=state.generator | {"prior": learned})
         zero = jnp.zeros((COUNT,), jnp.float32)
         law = at_zero._law(jax.random.key(19), now, prepared, zero > 0)
-        drawn, _, _ = at_zero._resample(
-            jax.random.key(19), now, law, codes + 5.0, zero, zero > 0, 1.0
-        )
+        drawn, _ = at_zero._resample(jax.random.key(19), now, law, codes + 5.0, zero, zero > 0, 1.0)
         noise = jax.random.normal(jax.random.key(20), (2000, law.num_noise, 2), jnp.float32)
         far = jnp.full((2,), 9.0, jnp.float32)
         again = jax.vmap(lambda e: law.redraw(e, far, zero[0]))(noise)
