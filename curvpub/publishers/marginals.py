@@ -21,6 +21,7 @@ from curvpub.publishers.spanning_tree import synthesise_apart
 from curvpub.types import Array, Records, Release, Schema
 
 _PACKAGE = "mbi"
+_BLOCK = 16_384  # codes in one argument of a callback: 64 kB
 
 
 def is_installed() -> bool:
@@ -131,16 +132,19 @@ class MstPublisher:
         seed = jax.random.bits(key_host, (4,), jnp.uint32)
         rho = concentrated.concentrated_rho(self.budget.epsilon, self.budget.delta)
 
-        def on_host(seed: Array, codes: Array) -> np.ndarray:
+        def on_host(seed: Array, *blocks: Array) -> np.ndarray:
+            codes = np.concatenate([np.asarray(b) for b in blocks])
             return synthesise_apart(
-                np.asarray(seed), np.asarray(codes), sizes=np.array(self.sizes), rho=rho,
+                np.asarray(seed), codes, sizes=np.array(self.sizes), rho=rho,
                 total=count, rows=rows, iterations=self.iterations,
             )  # fmt: skip
 
         shape = jax.ShapeDtypeStruct((rows, len(self.sizes)), jnp.int32)
-        made = jax.pure_callback(
-            on_host, shape, seed, self.codes(records), vmap_method="sequential"
-        )
+        # XLA's threads copy a callback's large arguments, and the callback holds one of them: on
+        # one core it would wait for itself. Blocks of less than 100 kB are copied at once.
+        codes, size = self.codes(records), max(1, _BLOCK // len(self.sizes))
+        blocks = [codes[i : i + size] for i in range(0, len(codes), size)]
+        made = jax.pure_callback(on_host, shape, seed, *blocks, vmap_method="sequential")
         return self.values(key_value, made)
 
     def codes(self, records: Records) -> Array:

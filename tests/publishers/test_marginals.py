@@ -2,6 +2,10 @@
 
 import dataclasses
 import itertools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -245,6 +249,34 @@ def test_a_process_that_fails_shows_no_record():
         )  # fmt: skip
     assert "987" not in str(error.value)
     assert "Error" in str(error.value)
+
+
+ON_ONE_CORE = """
+import os
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+import jax, numpy as np
+from mock_problems import TABLE, make_records
+from curvpub.publishers import marginals
+import test_marginals
+marginals.is_installed = lambda: True
+marginals.synthesise_apart = lambda seed, codes, **more: np.asarray(codes, np.int32)
+publisher = test_marginals.make(epsilon=3.0)
+records = make_records(TABLE, 9_000)
+# As a frontier runs it: compiled beforehand, and what comes after is waiting already.
+args = jax.random.key(0), records
+run = jax.jit(publisher).lower(*args).compile()
+release = jax.jit(lambda r: jax.tree.map(lambda a: 1.0 * a, r))(run(*args))
+assert publisher.codes(records).nbytes > 100_000
+y = np.argmax(np.asarray(release.y), axis=1)
+np.testing.assert_array_equal(y, records.y)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be pinned")
+def test_one_core_does_not_wait_for_itself():
+    paths = [*sys.path, str(pathlib.Path(__file__).parent)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(p or "." for p in paths)}
+    subprocess.run([sys.executable, "-c", ON_ONE_CORE], env=env, check=True, timeout=240)
 
 
 @needs_mbi
