@@ -56,3 +56,37 @@ def written(out: pathlib.Path, result: Result, row: Result) -> None:
     """Shows a row, and writes all that there are."""
     print(json.dumps(row), flush=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def over_sets(
+    doc: str | None,
+    name: str,
+    play: Callable[[str, int], list[Result]],
+    table: Callable[[Result], str],
+    *,
+    sets: int,
+    least: int,
+) -> None:
+    """The command of a benchmark on sets of members: plays it, or prints a result file's table.
+
+    Args:
+      doc: of its module.
+      name: of its result file, without data and machine.
+      play: rows of a data set and a number of sets.
+      table: Markdown of a result file.
+      sets: how many by default.
+      least: how many it needs.
+    """
+    made = parser(doc)
+    made.add_argument("data", nargs="?", default="digits", help="digits or mnist")
+    made.add_argument("--sets", type=int, default=sets, help=f"sets of members, at least {least}")
+    options = made.parse_args()
+    if printed(options, table):
+        return
+    if options.sets < least:
+        made.error(f"--sets={options.sets} must be at least {least}")
+    result = described(options.machine)
+    out = result_file(options, f"{name}-{options.data}")
+    for row in play(options.data, options.sets):
+        result["rows"].append(row)
+        written(out, result, row)

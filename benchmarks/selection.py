@@ -104,22 +104,5 @@ def table(result: command.Result) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Trains and measures, or prints the table of a result file."""
-    parser = command.parser(__doc__)
-    parser.add_argument("data", nargs="?", default="digits", help="digits or mnist")
-    parser.add_argument("--sets", type=int, default=2, help="sets of members, at least 1")
-    options = parser.parse_args()
-    if command.printed(options, table):
-        return
-    if options.sets < 1:
-        parser.error(f"--sets={options.sets} must be at least 1")
-    result = command.described(options.machine)
-    out = command.result_file(options, f"selection-{options.data}")
-    for row in play(options.data, options.sets):
-        result["rows"].append(row)
-        command.written(out, result, row)
-
-
 if __name__ == "__main__":
-    main()
+    command.over_sets(__doc__, "selection", play, table, sets=2, least=1)
