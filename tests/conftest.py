@@ -2,9 +2,8 @@
 
 import os
 
-# Before jax is imported: the CPU shows as four devices, and small kernels are cached on disk. Most
-# of the time goes into compiling programs that run for milliseconds, and half of that into LLVM's
-# optimiser, so it is off.
+# Before jax is imported: the CPU shows as four devices. Most of the time goes into compiling
+# programs that run for milliseconds, and half of that into LLVM's optimiser, so it is off.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -20,13 +19,9 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Only with JAX_COMPILATION_CACHE_DIR: to write some thousand programs gains a single session nothing,
+# and XLA has crashed while it wrote one.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def pytest_configure(config):
-    """What is compiled once, here or in an earlier session, is kept beside pytest's own cache."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
 
 
 def pytest_collection_modifyitems(items):

@@ -142,23 +142,31 @@ def test_retraction_is_second_order():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_dependent_latents_leave_the_curvature_of_the_image(dtype):
     """`tanh(W B z)` with B of rank 4 on 6 latents, against the image's own four coordinates."""
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        weight, mix, z = (
-            rng.normal(size=(30, 4)) / 2,
-            rng.normal(size=(4, 6)),
-            rng.normal(size=6) / 3,
-        )
-        inner = lambda y, w=weight: jnp.tanh(surfaces.constant(w, y) @ y)
-        fun = lambda z, inner=inner, b=mix: inner(surfaces.constant(b, z) @ z)
-        exact = geometry.curvature_norm_squared(inner, jnp.asarray(mix @ z))
-        point = jnp.asarray(z, dtype)
-        # Roundings times the squared condition of J, some hundreds.
-        rtol = 1e-2 if dtype == jnp.float32 else 1e-8
-        np.testing.assert_allclose(geometry.curvature_norm_squared(fun, point), exact, rtol=rtol)
-        null = jnp.asarray(np.linalg.svd(mix)[2][-1], dtype)
-        assert geometry.normal_curvature(fun, point, null) == 0.0
-        assert np.all(np.isfinite(jax.grad(geometry.normal_curvature, 1)(fun, point, null)))
+    draws = [np.random.default_rng(seed) for seed in range(60)]
+    weight = np.stack([rng.normal(size=(30, 4)) / 2 for rng in draws])
+    mix = np.stack([rng.normal(size=(4, 6)) for rng in draws])
+    z = np.stack([rng.normal(size=6) / 3 for rng in draws])
+    null = np.linalg.svd(mix)[2][:, -1]
+
+    def inner(w, y):
+        return jnp.tanh(w @ y)
+
+    def of_latents(w, b, z, null):
+        fun = lambda z: inner(w, b @ z)
+        flat = functools.partial(geometry.normal_curvature, fun, z)
+        return geometry.curvature_norm_squared(fun, z), flat(null), jax.grad(flat)(null)
+
+    def of_image(w, y):
+        return geometry.curvature_norm_squared(functools.partial(inner, w), y)
+
+    exact = jax.jit(jax.vmap(of_image))(weight, np.einsum("sij,sj->si", mix, z))
+    cast = [jnp.asarray(a, dtype) for a in (weight, mix, z, null)]
+    found, flat, slope = jax.jit(jax.vmap(of_latents))(*cast)
+    # Roundings times the squared condition of J, some hundreds.
+    rtol = 1e-2 if dtype == jnp.float32 else 1e-8
+    np.testing.assert_allclose(found, exact, rtol=rtol)
+    assert np.all(flat == 0.0)
+    assert np.all(np.isfinite(slope))
 
 
 def first_bent(z):
