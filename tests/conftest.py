@@ -19,7 +19,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Only with JAX_COMPILATION_CACHE_DIR: writing some thousand programs gains a single session nothing,
+# Only with JAX_COMPILATION_CACHE_DIR: writing some thousand programs gains one session nothing,
 # and XLA has crashed while it wrote one.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
