@@ -1,8 +1,9 @@
 """The release folder: written whole, checked by checksums, replaced as one.
 
 `data/train-00000-of-00001.parquet` holds the records, `release.json` the metadata, `README.md` the
-data set card, `SHA256SUMS` the checksums of all files but itself. Audit and report are added later
-by `update_release`. Whatever is written here is public: it takes a release, never private state.
+data set card, `croissant.json` what search engines and loaders need of it, `SHA256SUMS` the
+checksums of all files but itself. Audit and report are added later by `update_release`. Whatever is
+written here is public: it takes a release, never private state.
 """
 
 import datetime
@@ -18,7 +19,7 @@ from typing import Any
 
 import pyarrow.parquet
 
-from curvpub.release import card, parquet, swap
+from curvpub.release import card, croissant, parquet, swap
 from curvpub.release.swap import recover
 from curvpub.types import Release, Schema
 
@@ -30,7 +31,8 @@ METADATA = "release.json"
 CARD = "README.md"
 SUMS = "SHA256SUMS"
 AUDIT = "audit.json"
-_OURS = (DATA, METADATA, CARD, SUMS)
+CROISSANT = "croissant.json"
+_OURS = (DATA, METADATA, CARD, SUMS, CROISSANT)
 _DESKTOP = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers leave where they look
 _FORMAT_VERSION = 1
 _RESERVED = ("format", "format_version", "versions", "schema", "files", "guarantee")
@@ -107,7 +109,8 @@ def update_release(
       files: content by relative path; replaces files of the same name. With `audit.json` among
         them the release counts as audited.
       metadata: entries of `release.json` to set. `attacks` and `utility`, lists as in the report's
-        results, also appear on the card, be it from here or from inside the entry `audit`.
+        results, also appear on the card, be it from here or from inside the entry `audit`; so does
+        `license`, an identifier such as `cc-by-4.0`, and in `croissant.json`.
 
     Raises:
       ValueError: the release is damaged, a name is not allowed, or metadata is not JSON.
@@ -257,11 +260,15 @@ def _versions() -> dict[str, str]:
 
 
 def _finish(building: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes metadata, card and checksums over everything else in the folder."""
-    others = set(_files(building)) - {METADATA, CARD}
+    """Writes metadata, card, Croissant and checksums over everything else in the folder."""
+    others = set(_files(building)) - {METADATA, CARD, CROISSANT}
     content["files"] = {n: (building / n).stat().st_size for n in sorted(others)}
     (building / METADATA).write_text(_dump(content), encoding="utf-8", newline="\n")
     (building / CARD).write_text(card.make_card(content), encoding="utf-8")
+    about = croissant.make_croissant(
+        content, path=DATA, size=(building / DATA).stat().st_size, digest=_digest(building / DATA)
+    )
+    (building / CROISSANT).write_text(_dump(about), encoding="utf-8", newline="\n")
     sums = [f"{_digest(building / name)}  {name}\n" for name in _files(building)]
     (building / SUMS).write_text("".join(sums), newline="\n")
 
