@@ -77,8 +77,8 @@ KEEPERS = {
     "mbi": ("publishers.spanning_tree",),
     "torch": ("evaluate.external",),
     "onnxruntime": ("evaluate.external",),
-    # Reading a prepared set; the package itself imports no TensorFlow for `data_source`.
-    "tensorflow_datasets": ("data",),
+    # Reading and writing a prepared set; neither imports TensorFlow.
+    "tensorflow_datasets": ("data", "release.tfds_folder"),
     # curvpub.data.source: its bar must not start JAX, which `runtime.progress` imports.
     "tqdm": ("runtime.progress", "data.source"),
 }

@@ -1,9 +1,10 @@
 """The release folder: written whole, checked by checksums, replaced as one.
 
 `data/train-00000-of-00001.parquet` holds the records, `release.json` the metadata, `README.md` the
-data set card, `croissant.json` what search engines and loaders need of it, `SHA256SUMS` the
-checksums of all files but itself. Audit and report are added later by `update_release`. Whatever is
-written here is public: it takes a release, never private state.
+data set card, `croissant.json` what search engines and loaders need of it, `tfds/` the records
+again, for TFDS, `SHA256SUMS` the checksums of all files but itself. Audit and report are added
+later by `update_release`. Whatever is written here is public: it takes a release, never private
+state.
 """
 
 import datetime
@@ -19,7 +20,7 @@ from typing import Any
 
 import pyarrow.parquet
 
-from curvpub.release import card, croissant, parquet, swap
+from curvpub.release import card, croissant, parquet, swap, tfds_folder
 from curvpub.release.swap import recover
 from curvpub.types import Release, Schema
 
@@ -75,6 +76,7 @@ def write_release(
     with swap.replace_folder(folder) as building:
         (building / DATA).parent.mkdir()
         pyarrow.parquet.write_table(table, building / DATA, compression="zstd")
+        tfds_folder.write(building, table, schema)
         _finish(building, content)
 
 
@@ -123,7 +125,7 @@ def update_release(
         parts = name.split("/")
         if not re.fullmatch(r"[A-Za-z0-9._/-]+", name) or {"", ".", ".."} & set(parts):
             raise ValueError(f"files[{name!r}] must be a plain relative path")
-        if name in _OURS:
+        if name in _OURS or parts[0] == tfds_folder.FOLDER:
             raise ValueError(f"files[{name!r}] is written by the release itself")
     audited = AUDIT in files or (folder / AUDIT).is_file()
     _refuse_reserved(metadata, audited=audited)
@@ -261,6 +263,7 @@ def _versions() -> dict[str, str]:
 
 def _finish(building: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes metadata, card, Croissant and checksums over everything else in the folder."""
+    tfds_folder.describe(building, content, croissant.description(content))
     others = set(_files(building)) - {METADATA, CARD, CROISSANT}
     content["files"] = {n: (building / n).stat().st_size for n in sorted(others)}
     (building / METADATA).write_text(_dump(content), encoding="utf-8", newline="\n")

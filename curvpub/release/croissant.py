@@ -63,7 +63,7 @@ def make_croissant(
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": metadata["name"],
-        "description": _description(metadata),
+        "description": description(metadata),
         "datePublished": metadata["created"],
         "citeAs": _PAPER,
         "keywords": ["synthetic data", "privacy", "membership inference"],
@@ -72,7 +72,12 @@ def make_croissant(
     }
 
 
-def _description(metadata: Mapping[str, Any]) -> str:
+def description(metadata: Mapping[str, Any]) -> str:
+    """What a release is, its guarantee, and whether it was audited, in three sentences.
+
+    Args:
+      metadata: content of `release.json`.
+    """
     audited = "" if metadata["audited"] else " It has not been audited yet: do not share it."
     return (
         "A protected version of a private data set, made with curvpub: "

@@ -62,7 +62,7 @@ def from_table(table: pa.Table, schema: Schema) -> Release:
     if missing:
         raise ValueError(f"the release has no column {missing[0]!r}; it has {table.column_names}")
     if schema.kind == "image":
-        pictures = [_decode(row["bytes"], schema.shape) for row in table[IMAGE].to_pylist()]
+        pictures = [decode(row["bytes"], schema.shape) for row in table[IMAGE].to_pylist()]
         x = np.stack(pictures).astype(np.float32) / np.float32(255.0)
     else:
         x = np.stack([_values(table[c.name], c) for c in schema.columns], axis=1)
@@ -120,7 +120,12 @@ def _image_column(x: np.ndarray) -> pa.Array:
     return pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 
-def _decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """A published picture's 8-bit levels, `[H, W, C]`.
+
+    Raises:
+      ValueError: it has another shape.
+    """
     with Image.open(io.BytesIO(content)) as picture:
         pixels = np.asarray(picture)
     if pixels.size != np.prod(shape) or pixels.shape[:2] != shape[:2]:

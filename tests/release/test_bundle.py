@@ -127,7 +127,8 @@ def test_sha256sum_agrees(tmp_path, table_release, table_schema):
     write(folder, table_release, table_schema)
     done = subprocess.run([tool, "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": OK") == 4
+    written = [p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS"]
+    assert done.stdout.count(": OK") == len(written) >= 4
 
 
 def test_update_adds_audit(tmp_path, image_release, image_schema):
