@@ -47,37 +47,22 @@ def write(folder: pathlib.Path, table: pa.Table, schema: Schema) -> None:
         warnings.warn("no TFDS folder in the release: array_record is not installed", stacklevel=2)
         return
     import tensorflow_datasets as tfds  # over a second to import
-    from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-    from etils import epath
-    from tensorflow_datasets.core import example_serializer, naming
+    from tensorflow_datasets.core import dataset_info
 
     name = dataset_name(schema.name)
     target = folder / FOLDER / name / VERSION
     target.mkdir(parents=True)
-    features = _features(tfds, schema)
-    serialise = example_serializer.ExampleSerializer(features.get_serialized_info())
-    path = target / f"{name}-train.array_record-00000-of-00001"
-    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
-    size = 0
-    try:
-        for row in table.to_pylist():
-            example = serialise.serialize_example(features.encode_example(_example(row, schema)))
-            writer.write(example)
-            size += len(example)
-    finally:
-        writer.close()
-    template = naming.ShardedFileTemplate(
-        dataset_name=name, data_dir=epath.Path(target), filetype_suffix="array_record"
+    about = dataset_info.DatasetInfo(
+        builder=dataset_info.DatasetIdentity(
+            name=name, version=tfds.core.Version(VERSION), data_dir=str(target), module_name=""
+        ),
+        features=tfds.features.FeaturesDict(_features(tfds.features, schema)),
+        supervised_keys=(parquet.IMAGE, schema.label) if schema.kind == "image" else None,
     )
-    split = tfds.core.SplitInfo(
-        name="train", shard_lengths=[table.num_rows], num_bytes=size, filename_template=template
-    )
-    main = (parquet.IMAGE, schema.label) if schema.kind == "image" else None
-    # Its own check of what it wrote needs TensorFlow.
-    tfds.folder_dataset.write_metadata(
-        data_dir=target, features=features, split_infos=[split], check_data=False,
-        supervised_keys=main,
-    )  # fmt: skip
+    writer = tfds.core.SequentialWriter(about, table.num_rows, file_format="array_record")
+    writer.initialize_splits(["train"])
+    writer.add_examples({"train": [_example(row, schema) for row in table.to_pylist()]})
+    writer.close_all()
 
 
 def describe(folder: pathlib.Path, metadata: Mapping[str, Any], about: str) -> None:
@@ -103,25 +88,23 @@ def dataset_name(name: str) -> str:
     return plain if re.match("[a-z]", plain) else f"release_{plain}".rstrip("_")
 
 
-def _features(tfds: Any, schema: Schema) -> Any:
-    kinds = tfds.features
-    if schema.kind == "image":
-        shape = tuple(schema.shape)
-        # It knows no grey pictures with opacity.
-        picture = shape[2] != 2
-        found = {
-            parquet.IMAGE: kinds.Image(shape=shape, encoding_format="png")
-            if picture
-            else kinds.Tensor(shape=shape, dtype=np.uint8)
-        }
-    else:
+def _features(kinds: Any, schema: Schema) -> dict[str, Any]:
+    if schema.kind == "table":
         found = {c.name: _feature(kinds, c) for c in schema.columns}
-    label = {"names": list(schema.classes)}
-    if not _listable(schema.label, schema.classes):
-        label = {"num_classes": schema.num_classes}
+    elif _is_picture(schema):
+        found = {parquet.IMAGE: kinds.Image(shape=schema.shape, encoding_format="png")}
+    else:
+        found = {parquet.IMAGE: kinds.Tensor(shape=schema.shape, dtype=np.uint8)}
+    listed = _listable(schema.label, schema.classes)
+    label = {"names": list(schema.classes)} if listed else {"num_classes": schema.num_classes}
     found[schema.label] = kinds.ClassLabel(**label)
     found[parquet.PROBABILITIES] = kinds.Tensor(shape=(schema.num_classes,), dtype=np.float32)
-    return kinds.FeaturesDict(found)
+    return found
+
+
+def _is_picture(schema: Schema) -> bool:
+    """Whether TFDS has such pictures: it knows no grey ones with opacity."""
+    return schema.kind == "image" and schema.shape[2] != 2
 
 
 def _feature(kinds: Any, column: Column) -> Any:
@@ -142,7 +125,7 @@ def _example(row: dict[str, Any], schema: Schema) -> dict[str, Any]:
     example = dict(row)
     if schema.kind == "image":
         content = row[parquet.IMAGE]["bytes"]
-        picture = schema.shape[2] != 2
-        example[parquet.IMAGE] = content if picture else parquet.decode(content, schema.shape)
+        is_png = _is_picture(schema)
+        example[parquet.IMAGE] = content if is_png else parquet.decode(content, schema.shape)
     example[parquet.PROBABILITIES] = np.float32(row[parquet.PROBABILITIES])
     return example

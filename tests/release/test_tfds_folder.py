@@ -61,7 +61,6 @@ def test_tables_are_read_back_by_column(tmp_path, table_release, table_schema):
     builder = tfds.builder_from_directory(written(tmp_path / "r", table_release, table_schema))
     rows = list(builder.as_data_source("train"))
     assert rows[0].keys() == {"age", "income", "job", "rich", "label_probs"}
-    assert isinstance(int(rows[0]["age"]), int)
     assert builder.info.features["age"].np_dtype == np.int64
     for place, name in enumerate(("age", "income", "job")):
         found = np.float32([row[name] for row in rows])
@@ -86,17 +85,24 @@ def test_categories_that_tfds_would_change_are_text(tmp_path, table_release, tab
     assert builder.info.features["rich"].num_classes == 2
 
 
-@pytest.mark.parametrize("name", ["a/b", "x" * 300, "../up", "nul\0", "année", "."])
-def test_columns_may_have_any_name(tmp_path, table_release, table_schema, name):
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("a/b", 0), ("x" * 300, 0), ("../up", 0), ("nul\0", 0), ("année", 1), (".", 1)],
+)
+def test_columns_may_have_any_name(tmp_path, table_release, table_schema, name, listed):
     age, income, job = table_schema.columns
     odd = dataclasses.replace(job, name=name)
     schema = dataclasses.replace(table_schema, columns=(age, income, odd))
     folder = written(tmp_path / "r", table_release, schema)
-    rows = list(tfds.builder_from_directory(folder).as_data_source("train"))
-    text = lambda value: value.decode() if isinstance(value, bytes) else value
-    want = [job.categories[int(i)] for i in table_release.x[:, 2]]
-    found = [text(row[name]) for row in rows]
-    assert found == want or found == table_release.x[:, 2].tolist()
+    builder = tfds.builder_from_directory(folder)
+    rows = list(builder.as_data_source("train"))
+    if listed:
+        assert builder.info.features[name].names == list(job.categories)
+        assert [row[name] for row in rows] == table_release.x[:, 2].tolist()
+    else:
+        text = lambda value: value.decode() if isinstance(value, bytes) else value
+        want = [job.categories[int(i)] for i in table_release.x[:, 2]]
+        assert [text(row[name]) for row in rows] == want
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r"]
 
 
