@@ -1,4 +1,4 @@
-"""Publish a protected version of a private data set, and prove what the protection is worth."""
+"""Publish a protected version of a private data set, and measure what the protection is worth."""
 
 from importlib import metadata as _metadata
 

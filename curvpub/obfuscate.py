@@ -49,7 +49,7 @@ class Settings(NamedTuple):
     ridge: Scalar  # regularisation of the metric, times its mean eigenvalue
     proximity: Scalar  # lambda of the least exposed record
     proximity_exposed: Scalar  # lambda of the most exposed record
-    strength: Scalar = 1.0  # share of the trust radius in use; 0 moves nothing
+    strength: Scalar = 1.0  # share in use of all that is done to a record; 0 moves nothing
     num_steps: Scalar = 1  # of `descend`, at most as many as it has keys
 
 

@@ -9,6 +9,7 @@ from curvpub import workspace
 from curvpub.config import STAGES, Config
 from curvpub.runtime import devices, files
 from curvpub.stages import audit, canaries, publish, report, train
+from curvpub.types import Schema
 
 
 def _audit(run: workspace.Run) -> None:
@@ -52,6 +53,8 @@ def run_stages(config: Config, workdir: pathlib.Path) -> workspace.Run:
         "%s: %d pool records (%d members are published), %d test records, on %s",
         config.name, len(pool), int(run.member.sum()), len(test), devices.describe(run.mesh),
     )  # fmt: skip
+    for caution in cautions(config, run.dataset.schema):
+        logging.warning(caution)
     files.write_json(run.private / "settings.json", workspace.public_settings(config))
     began = time.perf_counter()
     for name in STAGES:
@@ -63,10 +66,20 @@ def run_stages(config: Config, workdir: pathlib.Path) -> workspace.Run:
     return run
 
 
+def cautions(config: Config, schema: Schema) -> list[str]:
+    """What is allowed and yet seldom meant, as sentences that name the settings."""
+    if schema.kind != "image" or config.publish.warp or config.publish.elastic:
+        return []
+    return [
+        "publish.warp=0 and publish.elastic=0: images are published without deformations, which "
+        "protect most; experiments/own.py:images and :npz_images have settings to begin with"
+    ]
+
+
 def where_things_are(run: workspace.Run) -> str:
     """What a run left where, and what to do next."""
     audited = (run.release / "report.html").exists()
-    state = "audited: share it if its report allows" if audited else "NOT audited: do not share"
+    state = "audited: read its report first" if audited else "NOT audited: do not share"
     lines = ["", f"release ({state}):  {run.release}", f"private (never share it):  {run.private}"]
     if audited:
         lines += [

@@ -21,7 +21,7 @@ from curvpub import data
 from curvpub.audit.attacks import ATTACKS, ON_RELEASE
 from curvpub.audit.canaries import KINDS
 from curvpub.config import DataConfig
-from curvpub.release import bundle, samples
+from curvpub.release import bundle, grades, samples
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -43,7 +43,8 @@ def table() -> str:
         "| strongest of all, most exposed 5% | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in sorted(audits, key=ORDER.index):
+    names = sorted(audits, key=ORDER.index)
+    for name in names:
         audit = audits[name]
         sizes, minutes = audit["sizes"], sum(audit["timings"].values()) / 60
         rows = [r for r in audit["attacks"] if r["scope"] == "game"]
@@ -59,8 +60,11 @@ def table() -> str:
         ]
         lines.append("| " + " | ".join(row) + " |")
     machines = sorted({a["machine"] for a in audits.values()})
-    lines += ["", f"Machine: {'; '.join(machines)}."]
-    return "\n".join(lines)
+    given = ", ".join(f"{name} {_grade(audits[name])}" for name in names)
+    grade = f"Grades ([what they mean](#reading-the-report)): {given}."
+    lines += ["", f"Machine: {'; '.join(machines)}. {grade}"]
+    failed = [_failed(name, audits[name]) for name in names]
+    return "\n".join(lines + [f"\n{line}" for line in failed if line])
 
 
 def bakeoff_table() -> str:
@@ -158,6 +162,28 @@ def _accuracy(audit: dict, name: str) -> str:
     row = next(r for r in audit["utility"] if r["trained_on"] == name and r["scope"] == "game")
     half = 50 * (row["accuracy_high"] - row["accuracy_low"])
     return f"{100 * row['accuracy']:.1f} ± {half:.1f}%"
+
+
+def _grade(audit: dict) -> str:
+    """The worst of the audit's judgements."""
+    found = grades.judgements({**audit, "config": audit.get("settings", {})})
+    return max((j.grade for j in found), key=grades.GRADES.index)
+
+
+def _failed(name: str, audit: dict) -> str:
+    """What the audit's checks of itself found wrong; nothing where all passed."""
+    wrong = [
+        f"{c['name']} has {c['value']:.3f} [{c['low']:.4f}, {c['high']:.5f}]"
+        for c in audit["checks"]
+        if not c["ok"]
+    ]
+    if not wrong:
+        return ""
+    return (
+        f"**Of the {len(audit['checks'])} checks of the audit of {name} {len(wrong)} failed**: "
+        f"{'; '.join(wrong)}, where with memberships drawn anew it must be 0.5. One data set in "
+        "twenty has such a failure by chance; the report says that its audit is not to be trusted."
+    )
 
 
 def _worst(rows: list[dict], attacks: Sequence[str]) -> str:

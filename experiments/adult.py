@@ -1,7 +1,7 @@
 """Adult: 14 columns of the 1994 US census, six numeric and eight categorical, through TFDS.
 
     python -m curvpub.main --config=experiments/adult.py         # one GPU or TPU
-    python -m curvpub.main --config=experiments/adult.py:small   # two CPU cores, 4 to 24 minutes
+    python -m curvpub.main --config=experiments/adult.py:small   # two CPU cores, 4 to 25 minutes
 
 `small` draws a pool of 4,000 records (2,000 are published); the full run publishes half of 32,000.
 Needs the prepared data set in `TFDS_DATA_DIR`.

@@ -1,7 +1,7 @@
 """Fashion-MNIST: 28 x 28 pictures of clothes through TFDS.
 
     python -m curvpub.main --config=experiments/fashion_mnist.py         # one GPU or TPU
-    python -m curvpub.main --config=experiments/fashion_mnist.py:small   # two cores, 15 to 50 min
+    python -m curvpub.main --config=experiments/fashion_mnist.py:small   # two cores, 15 to 55 min
 
 `small` draws a pool of 4,000 records (2,000 are published) and uses multilayer perceptrons; the
 full run publishes 30,000 records with convolutional networks. Needs the prepared data set in

@@ -1,7 +1,7 @@
 """MNIST: 28 x 28 digits through TFDS.
 
     python -m curvpub.main --config=experiments/mnist.py         # one GPU or TPU
-    python -m curvpub.main --config=experiments/mnist.py:small   # two CPU cores, 15 to 50 minutes
+    python -m curvpub.main --config=experiments/mnist.py:small   # two CPU cores, 15 to 55 minutes
 
 `small` draws a pool of 4,000 records (2,000 are published) and uses multilayer perceptrons; the
 full run publishes 30,000 records with convolutional networks. Needs the prepared data set in

@@ -59,7 +59,8 @@ class CurvaturePublisher:
         Args:
           key: randomness of everything.
           records: private records.
-          strength: of the lower level, as data for a sweep; that of the problem by default.
+          strength: share in use of all protection (`docs/bilevel.md`), as data for a sweep; that of
+            the problem by default.
         """
         key_train, key_publish = jax.random.split(key)
         prepared = self.prepare(records)
