@@ -4,7 +4,7 @@ import argparse
 import json
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -61,7 +61,7 @@ def written(out: pathlib.Path, result: Result, row: Result) -> None:
 def over_sets(
     doc: str | None,
     name: str,
-    play: Callable[[str, int], list[Result]],
+    play: Callable[[str, int], Iterable[Result]],
     table: Callable[[Result], str],
     *,
     sets: int,

@@ -44,8 +44,14 @@ def in_blocks(rows: Any, *, block_size: int) -> Any:
 
     Returns:
       Tree of arrays `[blocks, size, ...]`.
+
+    Raises:
+      ValueError: the arrays are not equally long; reading beyond an end would repeat its last row.
     """
-    count = jax.tree.leaves(rows)[0].shape[0]
+    counts = {leaf.shape[0] for leaf in jax.tree.leaves(rows)}
+    if len(counts) > 1:
+        raise ValueError(f"arrays of {sorted(counts)} rows are no rows of one table")
+    (count,) = counts
     size = min(block_size, count)
     blocks = -(-count // size)
 

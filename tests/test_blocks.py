@@ -26,6 +26,13 @@ def test_takes_typed_keys_and_vmaps():
     np.testing.assert_array_equal(nested.reshape(10, 2), jax.vmap(draw)(keys))
 
 
+def test_arrays_of_different_lengths_are_refused():
+    """A gather beyond an end is clamped, which would look like an answer."""
+    rows = jnp.zeros((3, 2)), jnp.zeros(4)
+    with pytest.raises(ValueError, match=r"arrays of \[3, 4\] rows"):
+        map_blocks(lambda row: row[0].sum() + row[1], rows, block_size=2)
+
+
 def test_holds_one_block_at_a_time():
     """The intermediate of a row is never held for all rows at once."""
     fun = lambda r: jnp.sum(jnp.outer(jnp.ones(1000), r))

@@ -104,6 +104,7 @@ REGISTRY = (
         f"Labels of noisy copies, calibrated over shadows, {_MODEL}",
         "robustness",
         _plain,
+        mode="by_shadows",
         variance="global",  # few values, so a record's own variance is often none
     ),
     calibrated_attack(
@@ -118,7 +119,7 @@ REGISTRY = (
         f"LiRA on shifted or noisy copies, {_MODEL} and on such copies",
         _QUERIES,
         _augmented,
-        shift="own",
+        shift="shrunk",
     ),
     several_attack(
         "lira_ensemble",
@@ -147,6 +148,7 @@ REGISTRY = (
         "Label of the nearest published records, calibrated over shadows",
         "agreement",
         _plain,
+        mode="by_shadows",
         variance="global",  # few values where published labels are hard
     ),
     threshold_attack("density", "Density ratio (DOMIAS)", "density_ratio", _plain),
@@ -187,7 +189,11 @@ REGISTRY = (
         mode="by_shadows",
     ),
     calibrated_attack(
-        "attributes", f"Hidden columns guessed from the release, {_CALIBRATED}", "attribute", _plain
+        "attributes",
+        f"Hidden columns guessed from the release, {_CALIBRATED}",
+        "attribute",
+        _plain,
+        mode="by_shadows",
     ),
     combined_attack(
         "pairs",

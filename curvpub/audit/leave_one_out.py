@@ -17,7 +17,7 @@ import numpy as np
 from curvpub.audit import epsilon, statistics
 from curvpub.audit.observers import Attacker
 from curvpub.audit.world import World
-from curvpub.types import Array, Publisher, Records
+from curvpub.types import Array, Publisher, Records, Release
 
 
 class Runs(NamedTuple):
@@ -64,7 +64,8 @@ def leave_one_out(
     """Publishes `members` with and without each target, with new randomness every time.
 
     Without a target there is one record fewer, so the neighbouring data sets are those of adding or
-    removing a record. The attacker is asked about the target alone.
+    removing a record. The attacker knows all records of the pool; what it says of the target is
+    kept.
 
     A claim that takes the number of records as public cannot be tested so: it promises nothing of
     the size and the scale of a release, which show that number.
@@ -91,16 +92,15 @@ def leave_one_out(
     _check_claim(publisher, len(members))
     rows = {}
 
-    def call(keys: Array, members: Array, world: World, asked: World) -> dict[str, Array]:
-        one = lambda key: _run(publisher, attacker, key, members, world, asked)
+    def call(keys: Array, members: Array, target: Array, world: World) -> dict[str, Array]:
+        one = lambda key: _run(publisher, attacker, key, members, target, world)
         return jax.vmap(one)(keys) if runs_per_call > 1 else _first(one(keys[0]))
 
     jitted = jax.jit(call)
     for number, target in enumerate(targets):
-        asked = _only(world, target)
         for side, published in enumerate((members, members[members != target])):
             keys = jax.random.split(jax.random.fold_in(key, 2 * number + side), runs)
-            fixed = jnp.asarray(published), world, asked
+            fixed = jnp.asarray(published), jnp.asarray(target), world
             rows[number, side] = _in_calls(jitted, keys, fixed, size=runs_per_call)
     return Runs(*(_stack([rows[n, side] for n in range(len(targets))]) for side in (0, 1)))
 
@@ -156,12 +156,38 @@ def _run(
     attacker: Attacker,
     key: Array,
     members: Array,
+    target: Array,
     world: World,
-    asked: World,
 ) -> dict[str, Array]:
     key_publish, key_attack = jax.random.split(key)
     records = Records(x=world.pool.x[members], y=world.pool.y[members])
-    return attacker.observe(key_attack, publisher(key_publish, records), asked)
+    release = publisher(key_publish, records)
+    # About all records, of which the target is one: what observers learnt is about all, and who
+    # traces an image back weighs the target against the others.
+    signals = attacker.observe(key_attack, release, world)
+    about = _about_records(attacker, release, world)
+    return {name: signal[target] if name in about else signal for name, signal in signals.items()}
+
+
+def _about_records(attacker: Attacker, release: Release, world: World) -> frozenset[str]:
+    """Names of the signals with a row for each pool record: those that grow with the pool."""
+
+    def shapes(more: int) -> dict[str, jax.ShapeDtypeStruct]:
+        longer = lambda a: jax.ShapeDtypeStruct((a.shape[0] + more, *a.shape[1:]), a.dtype)
+        sized = dataclasses.replace(
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), world),
+            pool=jax.tree.map(longer, world.pool),
+            pool_x=longer(world.pool_x),
+            pool_y=longer(world.pool_y),
+            learnt={},
+        )
+        look = lambda release, world: attacker.observe(
+            jax.random.key(0), release, attacker.prepare(world)
+        )
+        return jax.eval_shape(look, release, sized)
+
+    now, then = shapes(0), shapes(1)
+    return frozenset(name for name in now if now[name].shape != then[name].shape)
 
 
 def _check_claim(publisher: Publisher, records: int) -> None:
@@ -173,17 +199,6 @@ def _check_claim(publisher: Publisher, records: int) -> None:
             "number as public, and leaving one out would refute what was never claimed; set "
             "public_count of the publisher's budget"
         )
-
-
-def _only(world: World, row: int) -> World:
-    """The same world, with one record in its pool."""
-    one = slice(row, row + 1)
-    return dataclasses.replace(
-        world,
-        pool=Records(x=world.pool.x[one], y=world.pool.y[one]),
-        pool_x=world.pool_x[one],
-        pool_y=world.pool_y[one],
-    )
 
 
 def _first(signals: dict[str, Array]) -> dict[str, Array]:
@@ -203,8 +218,7 @@ def _in_calls(
 
 def _stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """By name `[T, R]` of signals about the one record, `[T, R, ...]` of any others."""
-    stacked = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
-    return {k: v[..., 0] if v.shape[2:] == (1,) else v for k, v in stacked.items()}
+    return {k: np.stack([r[k] for r in rows]) for k in rows[0]}
 
 
 def _check_runs(

@@ -27,6 +27,7 @@ def point_line(game: Game, play: Play, figures: dict[str, Any]) -> dict[str, Any
     return {
         "record": "point", **common(game), "entry": entry.name, "kind": entry.kind,
         "role": entry.role, "strength": play.point.strength, "sweep": entry.sweep,
+        "amount": play.point.amount,
         "changes": dict(entry.changes), "options": dict(entry.options), "effort": entry.effort,
         "shadows": game.shadows, "pool": len(game.dataset.pool), "test": len(game.halves[1]),
         "members": int(game.member[0].sum()), "published": play.published,

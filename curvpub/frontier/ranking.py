@@ -37,14 +37,27 @@ def compare(game: Game, measured: list[comparing.Measured]) -> list[dict[str, An
     return _at_equal_accuracy(game, measured, "equal_accuracy", against="competitor")
 
 
-def compare_parts(game: Game, measured: list[comparing.Measured]) -> list[dict[str, Any]]:
+def compare_parts(
+    game: Game, measured: list[comparing.Measured], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """The same against the method without its parts, which are references but for the raw data.
 
     They are no competitors, and have no say in the Pareto sets of the others: lines of their own.
+    Compared are releases of the same number of records, of which fewer are less exposed.
+
+    Args:
+      game: that all points share.
+      measured: all points.
+      rows: their lines, in the same order.
     """
-    raw = {e.name for e in game.config.entries if e.kind == "raw"}
-    others = [m for m in measured if m.entry not in raw]
-    return _at_equal_accuracy(game, others, "equal_accuracy_parts", against="reference")
+    by_count: dict[int, list[comparing.Measured]] = {}
+    for point, row in zip(measured, rows, strict=True):
+        if point.role in ("method", "reference") and row["kind"] != "raw":
+            by_count.setdefault(row["published"], []).append(point)
+    found = []
+    for alike in by_count.values():
+        found += _at_equal_accuracy(game, alike, "equal_accuracy_parts", against="reference")
+    return found
 
 
 def _at_equal_accuracy(

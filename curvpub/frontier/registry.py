@@ -119,6 +119,12 @@ def _options(asked: Asked) -> dict[str, Any]:
     return {k: v for k, v in asked.options.items() if k not in ("delta", "bounds")}
 
 
+def _network(asked: Asked) -> dict[str, Any]:
+    """That of the users' model, where options say no other."""
+    audit = asked.config.audit
+    return {"kind": audit.classifier, "hidden": audit.hidden, "channels": audit.channels}
+
+
 def _as_many(asked: Asked) -> dict[str, Any]:
     """As many records as the others publish, where options do not say otherwise."""
     return {"copies": asked.config.publish.copies} | _options(asked)
@@ -201,15 +207,13 @@ MODELS: dict[str, Kind] = {
     # Strength is epsilon.
     "dp_sgd": asked_model(
         lambda a: dp.ClippedClassifier(
-            schema=a.schema, budget=_budget(a), kind=a.config.audit.classifier,
-            hidden=a.config.audit.hidden, channels=a.config.audit.channels, **_options(a),
+            schema=a.schema, budget=_budget(a), **(_network(a) | _options(a))
         )
     ),
     # Strength is the number of steps.
     "clipped": asked_model(
         lambda a: dp.ClippedClassifier(
-            schema=a.schema, kind=a.config.audit.classifier, hidden=a.config.audit.hidden,
-            channels=a.config.audit.channels, steps=round(a.strength or 1), **_options(a),
+            schema=a.schema, steps=round(a.strength or 1), **(_network(a) | _options(a))
         ),
         amounts=Amounts(least=1, whole=True),
     ),

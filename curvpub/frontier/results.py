@@ -22,12 +22,13 @@ RECORDS = (
 method without its parts, references but for the raw data, in the place of competitors."""
 POINT_FIELDS = (
     "record", "data", "seed", "entry", "kind", "role", "strength", "sweep", "changes", "options",
-    "effort", "shadows", "pool", "test", "members", "published", "accuracy",
+    "effort", "amount", "shadows", "pool", "test", "members", "published", "accuracy",
     "validation_accuracy", "fpr", "attacks", "worst", "most_exposed", "null", "deciles",
     "quality", "pareto", "selected", "seconds", "machine",
 )  # fmt: skip
-"""Fields of a point's line. `pareto` names the figures, of `auc` and `tpr`, in whose plane of
-validation accuracy and exposure no other point beats it."""
+"""Fields of a point's line. `amount` is the kind's own number (rho of the method, say), which
+`strength` is too where nothing else is swept. `pareto` names the figures, of `auc` and `tpr`, in
+whose plane of validation accuracy and exposure no other point beats it."""
 
 
 def machine() -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _run_game(
         measurer.finish()
     rows, done, measured = measurer.rows, measurer.done, measurer.measured
     ranking.mark(game, rows, measured)
-    compared = ranking.compare(game, measured) + ranking.compare_parts(game, measured)
+    compared = ranking.compare(game, measured) + ranking.compare_parts(game, measured, rows)
     compared += ranking.paired(game, done, rows)
     keep([*rows, *compared])
     with progress.bar(len(done), f"quality {game.seed}", unit="point") as bar:

@@ -39,7 +39,8 @@ SMALL = {
     "reconstruction": (), "latent_noise": (0.3, 1.0), "latent_ksame": (5,), "prior": (1.0,),
     "prior_few": (0.25, 0.5, 1.0), "method": (0.0, 0.5, 0.7), "method_spread": (0.5,),
     "method_left_out": (0.5,), "method_few": (0.5, 1.0), "pointwise": (0.5,), "mst": (),
-    "no_curvature": (), "prior_narrow": (), "prior_blurred": (),
+    "no_curvature": (), "prior_narrow": (), "prior_blurred": (), "method_narrow": (),
+    "method_blurred": (), "no_curvature_few": (),
 }  # fmt: skip
 """Entries and strengths of `small`; no strengths: all of them."""
 

@@ -167,17 +167,22 @@ compared with the method in a table of their own. Without curvature it is a gene
 in its codes, and deformations; all codes are kept by the share that the method keeps on average.
 By pointwise curvature draws are selected; all else is the same."""
 
+FEW = {"strengths": (0.5, 1.0), "sweep": "publish.copies", "at": 0.0}  # nothing of a parent's code
 METHOD_ON_TABLES = {
     "method": RHO | {"strengths": (0.0, 0.3, 0.5, 0.7)},
     "method_spread": RHO | {"strengths": (0.0, 0.5), "changes": {"publish.label_spread": 0.6}},
     "method_left_out": RHO | {"changes": LEFT_OUT},
-    "method_few": RHO | {
-        "strengths": (0.5, 1.0), "sweep": "publish.copies",
-        "changes": {"publish.label_spread": 0.6},
+    "method_narrow": RHO | {
+        "strengths": (0.5,), "changes": {"publish.label_spread": 0.6, "model.hidden": (64, 64)},
     },
+    "method_blurred": RHO | {
+        "strengths": (0.5,), "changes": {"publish.label_spread": 0.6, "model.x_sigma": 0.6},
+    },
+    "method_few": RHO | FEW | {"changes": {"publish.label_spread": 0.6}},
 }  # fmt: skip
 PARTS_ON_TABLES = {
     "no_curvature": RHO | {"strengths": (0.0, 0.4), "changes": NO_CURVATURE},
+    "no_curvature_few": RHO | FEW | {"changes": NO_CURVATURE},
     "pointwise": RHO | {"changes": POINTWISE},
 }
 """There is nothing to deform in a table."""

@@ -55,7 +55,12 @@ def calibrated(rng, member):
     return lira(bases(rng, member), member)
 
 
-@pytest.mark.parametrize("draw", [null, bases, unequal, luck, calibrated])
+def shrunken(rng, member):
+    """LiRA's scores without a leak, where shrunken shifts come down to their mean over records."""
+    return lira(null(rng, member), member, shift="shrunk")
+
+
+@pytest.mark.parametrize("draw", [null, bases, unequal, luck, calibrated, shrunken])
 def test_game_intervals_cover(draw):
     """Coverage of the 95% interval at 16 shadows of 100 records, 300 games.
 

@@ -15,8 +15,12 @@ from curvpub.audit import (
     record_figures,
 )
 from curvpub.audit.observers import NearestObserver
-from curvpub.publishers import RawPublisher
-from curvpub.types import Release
+from curvpub.audit.registration import RegistrationObserver
+from curvpub.audit.sources import SourceObserver
+from curvpub.audit.tangent import TangentObserver
+from curvpub.publishers import DeformedPublisher, RawPublisher
+from curvpub.types import Records, Release
+from tests.audit.test_registration import SCHEMA, blobs
 
 DELTA = 1e-3
 
@@ -101,6 +105,48 @@ def test_raw_data_are_an_open_book(world, schema):
     )
     assert figures.auc == 1.0
     assert figures.epsilon > 1.7  # as much as 25 runs on either side can say
+
+
+def test_what_undoes_deformations_is_about_the_target():
+    """Each run's signals are the target's row of a look at the whole pool, prepared beforehand."""
+    records = blobs(40, seed=1)
+    publisher = DeformedPublisher(
+        base=RawPublisher(schema=SCHEMA), schema=SCHEMA, warp=0.3, elastic=0.4, copies=2
+    )
+    tangent = TangentObserver(schema=SCHEMA, warp=0.3, elastic=0.4, sigma=0.1)
+    attacker = Attacker(
+        (
+            RegistrationObserver(tangent=tangent, coarse_steps=2, steps=2),
+            SourceObserver(tangent=tangent, steps=1),
+            Projection(),
+        )
+    )
+    world = attacker.prepare(make_world(SCHEMA, records, blobs(40, seed=2)))
+    members, targets, key = np.arange(20), (3, 11), jax.random.key(5)
+    found = leave_one_out(
+        publisher, attacker, key, members, targets, world, runs=2, runs_per_call=1
+    )
+
+    def whole(number, side, run):
+        each = jax.random.split(jax.random.fold_in(key, 2 * number + side), 2)[run]
+        key_publish, key_attack = jax.random.split(each)
+        rows = members if side == 0 else members[members != targets[number]]
+        release = publisher(key_publish, Records(x=records.x[rows], y=records.y[rows]))
+        return attacker.observe(key_attack, release, world)
+
+    for number, target in enumerate(targets):
+        for side in (0, 1):
+            expected = whole(number, side, 1)
+            for name in ("tangent_score", "registered_score", "source_score", "projection"):
+                one = found[side][name]
+                assert one.shape == (2, 2)
+                # Another program sums in another order.
+                np.testing.assert_allclose(one[number, 1], expected[name][target], rtol=1e-3,
+                                           atol=1e-3)  # fmt: skip
+            # One number, whatever the pool.
+            assert found[side]["total"].shape == (2, 2)
+    gap = found.inside["registered_score"] - found.outside["registered_score"]
+    assert (gap > 0).all()
 
 
 def test_a_publisher_that_ignores_its_data(world, constant_publisher):

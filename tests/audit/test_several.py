@@ -48,7 +48,7 @@ def naive_ratio(target, scores, member, variance, shift):
         means = [np.mean(g) for g in group]
         if shift == "shrunk":
             middle = np.mean(means)
-            half = 0.5 * (np.mean(shifts) + kept * (shifts[i] - np.mean(shifts)))
+            half = 0.5 * (abs(np.mean(shifts)) + kept * (shifts[i] - np.mean(shifts)))
             means = [middle + half, middle - half]
         stds = pooled if variance == "global" else [np.std(g, ddof=1) for g in group]
         inside, outside = (stats.norm(m, s) for m, s in zip(means, stds, strict=True))
@@ -95,6 +95,19 @@ def test_shrinking_has_something_to_shrink():
     found = lira(same[..., 0], member, shift="shrunk")
     middle = lira(same[..., 0] - 7.0, member, shift="shrunk")
     np.testing.assert_allclose(found, middle, atol=1e-9)
+
+
+def test_a_mean_shift_that_noise_turned_round_keeps_its_sign():
+    """Members score higher: where all shadows but a pair say otherwise, that was chance."""
+    rng = np.random.default_rng(9)
+    member = complementary_pairs(rng, num_shadows=8, num_records=500)
+    scores = rng.normal(size=member.shape)
+    scores += np.mean([scores[~member].mean() - scores[member].mean() - 0.02]) * member
+    target = np.linspace(-2.0, 2.0, 500)[None].repeat(2, axis=0) + np.array([[0.0], [1.0]])
+    found = lira_target(target, scores, member, shift="shrunk")
+    assert scores[member].mean() < scores[~member].mean()
+    # A higher score is never worse evidence, but for records whose own shift is surely negative.
+    assert np.mean(found[1] > found[0]) > 0.9
 
 
 def test_one_query_is_lira():

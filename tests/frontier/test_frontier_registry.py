@@ -115,6 +115,19 @@ def test_publishers_in_two_parts_share_what_was_trained(records):
     assert guided.source != by_epsilon.source
 
 
+def test_a_model_on_raw_records_has_the_users_network_unless_options_say_otherwise(records):
+    """A linear one loses less to noise than a wide one, so it must be possible to ask for it."""
+    key, points = jax.random.key(5), records.x[:3]
+    some = {"steps": 3, "batch_size": 16}
+    for options, expected in (({}, (256,)), ({"hidden": ()}, ()), ({"hidden": [7]}, (7,))):
+        told = asked(make_config(), **some, **options)._replace(strength=3.0)
+        found = registry.build("dp_sgd", told).fit(key, records, jnp.float32(3.0))(points)
+        own = dp.ClippedClassifier(
+            schema=SCHEMA, budget=dp.Budget(epsilon=3.0, delta=1e-5), hidden=expected, **some
+        )
+        np.testing.assert_allclose(found, own(key, records, points), rtol=1e-5, atol=1e-6)
+
+
 def test_what_sets_the_noise_is_in_the_fingerprint():
     for name in ("dp_vae", "dp_vaegan", "formal", "dp_merf", "formal_merf", "mst"):
         assert "def _budget" in registry.PUBLISHERS[name].source

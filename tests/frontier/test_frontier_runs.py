@@ -249,6 +249,11 @@ def test_the_method_is_compared_with_itself_without_its_parts(finished, tmp_path
     assert head in tables.markdown(rows)
     assert head not in tables.markdown(finished[1])
     assert tables.short(rows).count("part") == 0
+    # Fewer records are less exposed: what publishes half as many is not set beside it.
+    half = part | {"kind": "mixup", "strengths": (1.0,), "changes": {"publish.copies": 0.5}}
+    config = settings.from_frontier_dict(make_settings(ENTRIES | {"part": part, "half": half}))
+    again = results.read(running.run_frontier(config, folder))
+    assert of(again, "equal_accuracy_parts") == found
 
 
 def test_figures_say_what_is_so(finished):
