@@ -51,10 +51,12 @@ def test_tables_of_audits_are_those_of_the_result_files(results, file, make):
     assert results.readme_with(text, getattr(results, make)()) == text
 
 
-@pytest.mark.parametrize("name", ["left_out", "selection"])
-def test_tables_of_benchmarks_are_those_of_the_result_files(name):
+@pytest.mark.parametrize(
+    ("name", "data"), [("left_out", "digits"), ("selection", "digits"), ("dp_classifier", "mnist")]
+)
+def test_tables_of_benchmarks_are_those_of_the_result_files(name, data):
     module = importlib.import_module(f"benchmarks.{name}")
-    file = ROOT / "benchmarks" / "results" / f"{name.replace('_', '-')}-digits-2cpu.json"
+    file = ROOT / "benchmarks" / "results" / f"{name.replace('_', '-')}-{data}-2cpu.json"
     assert module.table(json.loads(file.read_text())) in (DOCS / "method-log.md").read_text()
 
 

@@ -17,7 +17,7 @@ import runpy
 from curvpub.frontier.settings import frontier_dict
 
 HERE = pathlib.Path(__file__).parent
-ON_RAW = ("clipped", "dp_sgd")
+ON_RAW = ("clipped", "dp_sgd", "dp_sgd_linear")
 STRENGTHS = {
     "deformed": (0.6, 0.9, 1.4), "method": (0.3, 0.6, 0.9), "method_trained": (0.6,),
     "method_trained_near": (0.3,),
@@ -26,7 +26,7 @@ STRENGTHS = {
 ON_TWO_CORES = {
     "raw": (0.0,), "ksame": (10,), "mixup": (16,), "latent_noise": (1.0,), "prior": (1.0,),
     "prior_few": (0.25, 0.5), "deformed": (1.4,), "method": (0.6, 0.9), "clipped": (30, 100, 300),
-    "dp_sgd": (3, 10),
+    "dp_sgd": (3, 10), "dp_sgd_linear": (3, 10),
 }  # fmt: skip
 """A shadow of an entry takes one to four minutes on a core."""
 
