@@ -383,7 +383,7 @@ class _MeanObserver:
 
     def __call__(self, key, release, world):
         del key, world
-        return {"share": jnp.mean(release.y[:, 1])[None]}
+        return {"share": jnp.mean(release.y[:, 1])}
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 1e4])
