@@ -102,7 +102,7 @@ def test_a_mean_shift_that_noise_turned_round_keeps_its_sign():
     rng = np.random.default_rng(9)
     member = complementary_pairs(rng, num_shadows=8, num_records=500)
     scores = rng.normal(size=member.shape)
-    scores += np.mean([scores[~member].mean() - scores[member].mean() - 0.02]) * member
+    scores += (scores[~member].mean() - scores[member].mean() - 0.02) * member
     target = np.linspace(-2.0, 2.0, 500)[None].repeat(2, axis=0) + np.array([[0.0], [1.0]])
     found = lira_target(target, scores, member, shift="shrunk")
     assert scores[member].mean() < scores[~member].mean()
