@@ -67,7 +67,7 @@ QUALITY = (
     "not the mean of several; marginals of tables did not see what lies above a value that most "
     "records share. beta-recall, which earlier versions ranked by, is no rank: of a release that "
     "lacks a part of the data it can be higher. Recall takes its place, in pictures here, and in "
-    "`adult`'s third table. There no figure counts beyond that of real records: "
+    "the third tables of `adult` and `mnist`. There no figure counts beyond that of real records: "
     "points that lie further apart, for one, have wider neighbourhoods and reach more. In pictures "
     "of quality, bars across are 95% intervals of the worst attack's AUC, upright ones one "
     "standard deviation over releases. "
