@@ -49,7 +49,7 @@ ARROWS = {
         "audit", "bilevel", "config", "models", "publishers", "release", "runtime", "types",
         "workspace",
     },
-    "pipeline": {"config", "runtime", "stages", "workspace"},
+    "pipeline": {"config", "runtime", "stages", "types", "workspace"},
     "frontier": {
         "audit", "bilevel", "config", "data", "dp", "evaluate", "features", "models", "publishers",
         "release", "runtime", "stages", "types", "workspace",
