@@ -4,7 +4,8 @@ Needs the extra `dp`. Knows no publisher.
 """
 
 from curvpub.dp.accounting import gaussian_noise, sgd_noise, share_noise, spent_epsilon
-from curvpub.dp.classifier import ClippedClassifier, FittedClassifier
+from curvpub.dp.classifier import ClippedClassifier, FittedClassifier, Mechanisms
+from curvpub.dp.descriptors import check_images, descriptor_dim, oriented, smoothing
 from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_gradient, clipped_sum, gaussian
 from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
 from curvpub.dp.keys import secret_key
@@ -17,20 +18,24 @@ __all__ = [
     "ClippedClassifier",
     "DPGuarantee",
     "FittedClassifier",
+    "Mechanisms",
     "SgdConfig",
     "SgdPlan",
     "add_noise",
     "capacity",
     "check_columns",
+    "check_images",
     "clip_by_norm",
     "clipped_gradient",
     "clipped_sum",
+    "descriptor_dim",
     "draw_batch",
     "encode",
     "gaussian",
     "gaussian_noise",
     "noisy_mean",
     "numeric_columns",
+    "oriented",
     "plan_sgd",
     "poisson_batch",
     "private_features",
@@ -40,5 +45,6 @@ __all__ = [
     "secret_key",
     "sgd_noise",
     "share_noise",
+    "smoothing",
     "spent_epsilon",
 ]

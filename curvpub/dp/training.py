@@ -68,8 +68,16 @@ class SgdPlan:
     guarantee: DPGuarantee | None
 
 
-def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: str) -> SgdPlan:
-    """Plans a training that spends a budget.
+def plan_sgd(
+    budget: Budget,
+    sgd: SgdConfig,
+    *,
+    records: int,
+    steps: int,
+    what: str,
+    others: tuple[tuple[str, float], ...] = (),
+) -> SgdPlan:
+    """Plans a training that spends a budget, or what other mechanisms leave of it.
 
     Args:
       budget: of everything, normalisation included (where `budget.bounds` names columns).
@@ -77,9 +85,11 @@ def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: 
       records: number of records, a shape.
       steps: number of steps.
       what: whose gradients, in words.
+      others: further Gaussian mechanisms on all records, in words and with their noise in units of
+        their sensitivity, which the same budget pays for.
 
     Raises:
-      ValueError: settings and number of records do not fit.
+      ValueError: settings and number of records do not fit, or others leave nothing.
     """
     if steps < 1:
         raise ValueError(f"steps={steps!r} must be at least 1")
@@ -91,8 +101,9 @@ def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: 
         share = budget.statistics_share
         statistics = (accounting.share_noise(budget.epsilon, delta, share),)
     noise = accounting.sgd_noise(
-        budget.epsilon, delta, sampling_rate=rate, steps=steps, one_offs=statistics
-    )
+        budget.epsilon, delta, sampling_rate=rate, steps=steps,
+        one_offs=statistics + tuple(multiplier for _, multiplier in others),
+    )  # fmt: skip
     mechanisms = [
         f"{steps} Poisson-sampled Gaussian steps on {what}, noise {noise:.4g} x sensitivity"
     ]
@@ -101,6 +112,7 @@ def plan_sgd(budget: Budget, sgd: SgdConfig, *, records: int, steps: int, what: 
             f"clipped sums and sums of squares of {len(budget.bounds)} numeric columns, noise "
             f"{statistics[0]:.4g} x sensitivity"
         )
+    mechanisms += [f"{words}, noise {multiplier:.4g} x sensitivity" for words, multiplier in others]
     return SgdPlan(
         count=records,
         rate=rate,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mock_problems import IMAGE, TABLE, make_records
+from scipy import stats
 
 from curvpub import dp
 from curvpub.audit import logit_confidence
@@ -61,6 +62,48 @@ def test_noise_is_that_of_its_budget():
     assert size(differing) == pytest.approx(expected, rel=5 / math.sqrt(2 * count))
 
 
+def test_descriptors_are_centred_by_a_mean_that_the_budget_pays_for():
+    model = small(budget=BUDGET, hidden=(), inputs="oriented", steps=5)
+    plan = model.plan(80)
+    share = dp.share_noise(8.0, 1e-4, BUDGET.statistics_share)
+    spent = lambda one_offs: dp.spent_epsilon(
+        1e-4, noise_multiplier=plan.noise_multiplier, sampling_rate=plan.rate, steps=5,
+        one_offs=one_offs,
+    )  # fmt: skip
+    assert 7.8 < spent((share,)) <= 8.0
+    assert spent(()) < spent((share,)) - 0.1
+    stated = model.guarantee(80)
+    assert any(m.startswith("sum of descriptors") for m in stated.mechanisms)
+    # What others took is not there to be spent again.
+    less = model.plan(80, others=(("something else", 1.0),))
+    assert less.noise_multiplier > 1.05 * plan.noise_multiplier
+    assert any(m.startswith("something else, noise 1 x") for m in less.guarantee.mechanisms)
+    with pytest.raises(ValueError, match="spend"):
+        model.plan(80, others=(("all of it", 0.3),))
+    records = make_records(IMAGE, 80)
+    centres = jax.jit(jax.vmap(lambda k: model.train(k, records).centre))
+    found = np.asarray(centres(jax.random.split(jax.random.key(0), 60)), np.float64)
+    mean = np.asarray(jax.vmap(dp.oriented)(records.x), np.float64).mean(axis=0)
+    # Clipped to 0.9999 of their length: 1e-4 of bias beside noise of ten times that and more.
+    residue = (found - mean) / (share / 80.0)
+    assert stats.kstest(residue.ravel(), "norm").pvalue > 1e-4
+
+
+def test_an_averaged_model_is_the_mean_of_the_later_ones():
+    records = make_records(IMAGE, 80)
+    settings = {"hidden": (), "inputs": "oriented", "batch_size": 80, "learning_rate": 3.0}
+    train = lambda **more: jax.jit(small(**settings, **more).train)(jax.random.key(0), records)
+    mean = train(steps=4, averaged=True)
+    late = [train(steps=n).params for n in (3, 4)]
+    expected = jax.tree.map(lambda a, b: 0.5 * (a + b), *late)
+    for found, wanted in zip(jax.tree.leaves(mean.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    model = small(**settings, steps=60, averaged=True)
+    test = make_records(IMAGE, 60, seed=2)
+    said = model.log_probs(jax.jit(model.train)(jax.random.key(0), records), test.x)
+    assert (np.asarray(said.argmax(axis=1)) == np.asarray(test.y)).mean() > 0.7
+
+
 def test_bad_settings_are_refused():
     for changes, match in (
         ({"steps": 0}, "steps=0"),
@@ -68,6 +111,9 @@ def test_bad_settings_are_refused():
         ({"learning_rate": math.nan}, "learning_rate=nan"),
         ({"momentum": 1.0}, r"momentum=1\.0"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"inputs": "edges"}, "inputs='edges'"),
+        ({"inputs": "oriented", "kind": "conv"}, "kind='conv' must be 'mlp'"),
+        ({"inputs": "oriented", "schema": TABLE}, "4 x 4 pixels, and 'mixed' is a table"),
     ):
         with pytest.raises(ValueError, match=match):
             small(**changes)
