@@ -25,10 +25,16 @@ from curvpub.types import Records, Schema
 POOL, MEMBERS, MEASURED = 4_000, 2_000, 4_000
 BATCH, DELTA = 1024, 1e-5
 EPSILONS = (1.0, 3.0, 10.0)
-WIDTHS = {"linear": (), "network": (256,)}
+MODELS = {
+    "linear": {"hidden": ()},
+    "network": {"hidden": (256,)},
+    "oriented": {"hidden": (), "inputs": "oriented", "averaged": True},
+}
+"""The last is linear in histograms of oriented gradients, and the mean of its later steps."""
 SETTINGS = {
     "linear": ((20, 40, 80), ((1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (0.5, 0.9))),
     "network": ((20, 40, 100), ((0.3, 0.9), (1.0, 0.9))),
+    "oriented": ((40, 80), ((5.0, 0.0), (15.0, 0.0), (40.0, 0.0))),
 }
 """Steps; learning rate and momentum."""
 
@@ -41,6 +47,19 @@ def outside(name: str) -> tuple[Schema, Records]:
     rest = np.setdiff1d(np.arange(source.train.size), pool)
     rows = np.random.default_rng(1).permutation(rest)
     return source.schema, source.train.read(rows[: 4 * (MEMBERS + MEASURED)])
+
+
+def sets_of(name: str, count: int) -> tuple[Schema, list[tuple[Records, Records]]]:
+    """The schema, and members and further records of so many sets."""
+    schema, records = outside(name)
+    cut = lambda low, high: Records(
+        x=jnp.asarray(records.x[low:high]), y=jnp.asarray(records.y[low:high])
+    )
+    step = MEMBERS + MEASURED
+    return schema, [
+        (cut(i * step, i * step + MEMBERS), cut(i * step + MEMBERS, (i + 1) * step))
+        for i in range(count)
+    ]
 
 
 def accuracies(schema: Schema, sets: list[tuple[Records, Records]], **settings) -> list[float]:
@@ -56,20 +75,12 @@ def accuracies(schema: Schema, sets: list[tuple[Records, Records]], **settings) 
 
 def play(name: str, count: int) -> Iterator[command.Result]:
     """One row for each model, epsilon and setting."""
-    schema, records = outside(name)
-    cut = lambda low, high: Records(
-        x=jnp.asarray(records.x[low:high]), y=jnp.asarray(records.y[low:high])
-    )
-    step = MEMBERS + MEASURED
-    sets = [
-        (cut(i * step, i * step + MEMBERS), cut(i * step + MEMBERS, (i + 1) * step))
-        for i in range(count)
-    ]
-    for model, hidden in WIDTHS.items():
+    schema, sets = sets_of(name, count)
+    for model, kind in MODELS.items():
         for epsilon, steps, (rate, momentum) in itertools.product(EPSILONS, *SETTINGS[model]):
             settings = {"steps": steps, "learning_rate": rate, "momentum": momentum}
             budget = dp.Budget(epsilon=epsilon, delta=DELTA)
-            found = accuracies(schema, sets, budget=budget, hidden=hidden, **settings)
+            found = accuracies(schema, sets, budget=budget, **kind, **settings)
             yield {"data": name, "model": model, "epsilon": epsilon, **settings, "accuracy": found}
 
 
@@ -79,7 +90,7 @@ def table(result: command.Result) -> str:
         "| model | epsilon | best steps, rate, momentum | accuracy | mean of all settings |",
         "|---|---|---|---|---|",
     ]
-    for model, epsilon in itertools.product(WIDTHS, EPSILONS):
+    for model, epsilon in itertools.product(MODELS, EPSILONS):
         rows = [r for r in result["rows"] if (r["model"], r["epsilon"]) == (model, epsilon)]
         if not rows:
             continue

@@ -135,10 +135,27 @@ def _merf(asked: Asked) -> DPMerfPublisher:
 
 
 def _formal_merf(asked: Asked) -> FormalMerfPublisher:
-    """Guidance and deformation by the settings of a publication; options are DP-MERF's."""
-    publish = asked.config.publish
+    """Guidance and deformation by the settings of a publication; options are DP-MERF's.
+
+    Those that begin with `teacher_` are the teacher's, which there is if there are any; `vote` is
+    the publisher's.
+    """
+    publish, base, teaching, own = asked.config.publish, {}, {}, {}
+    for name, value in asked.options.items():
+        if name.startswith("teacher_"):
+            teaching[name.removeprefix("teacher_")] = value
+        else:
+            (own if name == "vote" else base)[name] = value
+    teacher = None
+    if teaching:
+        fixed = {"kind": "mlp", "inputs": "oriented", "averaged": True}
+        teacher = dp.ClippedClassifier(
+            schema=asked.schema, budget=_budget(asked), **(fixed | teaching)
+        )
     return FormalMerfPublisher(
-        base=_merf(asked),
+        base=_merf(asked._replace(options=base)),
+        teacher=teacher,
+        **own,
         oversample=publish.oversample,
         scale=asked.config.lower.scale,
         num_probes=publish.curvature_probes,

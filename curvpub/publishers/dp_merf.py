@@ -19,16 +19,16 @@ from curvpub.dp import accounting, gradients
 from curvpub.models import Generator, make_generator
 from curvpub.publishers import encoding
 from curvpub.publishers.dp_generator import apply_gradient
+from curvpub.publishers.random_features import Frequencies, Kernel
 from curvpub.types import Array, Records, Release, Schema
 
 _BLOCK = 256
-_IMAGE_SCALE = 0.134  # squared kernel length a pixel: 105 on 28 x 28
 
 
 class Embedding(NamedTuple):
     """All that DP-MERF takes from private records, with its noise."""
 
-    frequencies: Array  # [D, F / 2], drawn without the records
+    frequencies: Frequencies  # drawn without the records
     sums: Array  # [F, C] sum of the features of each class
     counts: Array  # [C] number of records of each class
     stats: features.FeatureStats
@@ -51,12 +51,16 @@ class DPMerfPublisher:
     distance of its own mean embedding to that, labels in the proportion of the noisy counts. The
     embedding is private, so training costs nothing, however long.
 
+    The source has pixels' kernel alone, and no filter. A generator that can draw any pixel draws
+    the noise of the embedding too, and `smooth` keeps it from that; the kernel of `oriented` sees
+    strokes where that of pixels sees their sum.
+
     Formal guarantees:
       (epsilon, delta)-DP of `budget` under adding or removing one record (`budget.neighbours`).
       Every column of phi has Euclidean length 1, so the sum moves by at most 1, as do the counts.
       (Under replacement of one record, which is not what is claimed, it would be 2 for the sum and
       `sqrt(2)` for the counts.) Sum, counts and, for tables, normalisation are Gaussian mechanisms
-      whose squared noise multipliers' inverses add up to that of the budget: exact.
+      whose squared noise multipliers' inverses add up to `share` of that of the budget: exact.
 
     Attributes:
       schema: the data set's public description.
@@ -72,6 +76,11 @@ class DPMerfPublisher:
       batch_size: samples a step, split evenly over the classes.
       learning_rate: of Adam, with cosine decay.
       copies: published records per private one.
+      oriented: share of the kernel that compares descriptors of images (`dp.oriented`) instead of
+        pixels, from 0 to 1; half of the random features are theirs if it is not 0.
+      smooth: standard deviation of the Gaussian filter that generated images pass, in pixels; 0
+        for none.
+      share: of the budget's squared mu that this takes: others may take the rest of it.
     """
 
     schema: Schema
@@ -86,6 +95,9 @@ class DPMerfPublisher:
     batch_size: int = 250
     learning_rate: float = 2e-3
     copies: float = 2.0
+    oriented: float = 0.0
+    smooth: float = 0.0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -96,11 +108,14 @@ class DPMerfPublisher:
             batch_size=self.batch_size,
         )
         encoding.check_positive(learning_rate=self.learning_rate, copies=self.copies)
-        encoding.check_not_negative(length_scale=self.length_scale)
-        if self.num_features % 2:
-            raise ValueError(f"num_features={self.num_features!r} must be even: sines and cosines")
+        encoding.check_not_negative(length_scale=self.length_scale, smooth=self.smooth)
+        encoding.check_positive(share=self.share)
+        if self.share > 1.0:
+            raise ValueError(f"share={self.share!r} must be at most 1")
+        if self.smooth:
+            dp.check_images(self.schema)
         dp.check_columns(self.schema, self.budget.bounds)
-        _ = self.generator
+        _ = self.generator, self.kernel
 
     @property
     def generator(self) -> Generator:
@@ -115,9 +130,33 @@ class DPMerfPublisher:
             disc_hidden=(1,),
         )
 
+    @property
+    def kernel(self) -> Kernel:
+        """What distributions are compared by."""
+        return Kernel(
+            schema=self.schema,
+            num_features=self.num_features,
+            length_scale=self.length_scale,
+            oriented=self.oriented,
+        )
+
     def plan(self) -> MerfPlan:
         """Noise multipliers; they do not depend on the number of records."""
-        return _plan(self.budget)
+        return _plan(self.budget, self.share)
+
+    @property
+    def mechanisms(self) -> dp.Mechanisms:
+        """All that touches private records, in words and with its noise."""
+        plan = self.plan()
+        found = [
+            (f"sum of {self.num_features} random features by class", plan.embedding),
+            (f"counts of {self.schema.num_classes} classes", plan.counts),
+        ]
+        if self.budget.bounds:
+            columns = len(self.budget.bounds)
+            words = f"clipped sums and sums of squares of {columns} numeric columns"
+            found.append((words, plan.statistics))
+        return tuple(found)
 
     def guarantee(self, records: int) -> dp.DPGuarantee:
         """The guarantee of a publication of so many records.
@@ -126,16 +165,7 @@ class DPMerfPublisher:
           ValueError: the number of records does not fit the budget.
         """
         count, plan = self.budget.count(records), self.plan()
-        mechanisms = [
-            f"sum of {self.num_features} random features by class, noise {plan.embedding:.4g} x "
-            "sensitivity",
-            f"counts of {self.schema.num_classes} classes, noise {plan.counts:.4g} x sensitivity",
-        ]
-        if self.budget.bounds:
-            mechanisms.append(
-                f"clipped sums and sums of squares of {len(self.budget.bounds)} numeric columns, "
-                f"noise {plan.statistics:.4g} x sensitivity"
-            )
+        mechanisms = [f"{words}, noise {n:.4g} x sensitivity" for words, n in self.mechanisms]
         return dp.DPGuarantee(
             epsilon=self.budget.epsilon,
             delta=self.budget.delta,
@@ -173,11 +203,9 @@ class DPMerfPublisher:
             noise_multiplier=plan.statistics, count=count,
         )  # fmt: skip
         x, probs = dp.encode(self.schema, stats, records.x, records.y)
-        scale = self.length_scale or _default_scale(self.schema)
-        shape = (x.shape[1], self.num_features // 2)
-        frequencies = jax.random.normal(key_draw, shape, x.dtype) / scale
+        frequencies = self.kernel.draw(key_draw, x.dtype)
         weight = jnp.ones(len(records), x.dtype)
-        outer = lambda row: random_features(frequencies, row[0])[:, None] * row[1][None]
+        outer = lambda row: self.kernel.features(frequencies, row[0])[:, None] * row[1][None]
         sums = gradients.clipped_sum(outer, (x, probs), weight, clip=1.0, microbatch=_BLOCK)
         counts = jnp.sum(probs, axis=0)
         return Embedding(
@@ -212,7 +240,7 @@ class DPMerfPublisher:
 
         def loss(params: Any, noise: Array) -> Array:
             x = jax.vmap(lambda e, y: self.decode_mean(params, e, y))(noise, label)
-            found = jax.vmap(lambda x: random_features(embedding.frequencies, x))(x)
+            found = jax.vmap(lambda x: self.kernel.features(embedding.frequencies, x))(x)
             found = jnp.mean(found.reshape(classes, each, -1), axis=1)
             return _distance(target, share, found, samples=each)
 
@@ -283,18 +311,15 @@ class DPMerfPublisher:
         """The generator: features `[D]` of noise `[noise_dim]` under a label `[C]`."""
         generator = self.generator
         point = generator.decoder_fn(params)(jnp.concatenate([noise, label]))
-        return joint.split_point(generator.space, point)[0]
+        x = joint.split_point(generator.space, point)[0]
+        return self._smoothed(x) if self.smooth else x
 
-
-def random_features(frequencies: Array, x: Array) -> Array:
-    """Random Fourier features `[F]` of one point `[D]`, of Euclidean length 1.
-
-    `sqrt(2 / F) (cos(w^T x), sin(w^T x))`: Rahimi and Recht, "Random Features for Large-Scale
-    Kernel Machines" (2007).
-    """
-    angle = jnp.matmul(x, frequencies, precision=jax.lax.Precision.HIGHEST)
-    both = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)])
-    return both / jnp.asarray(math.sqrt(frequencies.shape[1]), both.dtype)
+    def _smoothed(self, x: Array) -> Array:
+        """An image's features `[D]` after the filter."""
+        height, width = self.schema.shape[:2]
+        down, right = (dp.smoothing(edge, self.smooth, x.dtype) for edge in (height, width))
+        image = x.reshape(self.schema.shape)
+        return jnp.einsum("ah,bw,hwc->abc", down, right, image).reshape(-1)
 
 
 def class_shares(counts: Array) -> Array:
@@ -306,10 +331,10 @@ def class_shares(counts: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(budget: dp.Budget) -> MerfPlan:
+def _plan(budget: dp.Budget, taken: float) -> MerfPlan:
     share = budget.statistics_share
     one_offs = 2 if budget.bounds else 1
-    noise = functools.partial(dp.share_noise, budget.epsilon, budget.delta)
+    noise = lambda part: dp.share_noise(budget.epsilon, budget.delta, taken * part)
     return MerfPlan(
         embedding=noise(1.0 - one_offs * share),
         counts=noise(share),
@@ -331,8 +356,3 @@ def _distance(target: Array, share: Array, mean: Array, *, samples: int) -> Arra
         square = (samples * square - 1.0) / (samples - 1.0)
     cross = jnp.sum(target * mean, axis=1)
     return jnp.sum(jnp.square(target)) + jnp.sum(share * (share * square - 2.0 * cross))
-
-
-def _default_scale(schema: Schema) -> float:
-    size = features.feature_dim(schema)
-    return math.sqrt((_IMAGE_SCALE if schema.kind == "image" else 2.0) * size)

@@ -15,10 +15,11 @@ from curvpub.types import Array, Records, Release
 
 
 class MerfGenerator(NamedTuple):
-    """A trained generator, and the noisy embedding that it was trained on."""
+    """A trained generator, the noisy embedding that it was trained on, and a teacher."""
 
     params: Any
     embedding: Embedding
+    teacher: dp.FittedClassifier | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,15 @@ class FormalMerfPublisher:
     Each published record is the least curved of `oversample` draws of its class, by the curvature
     at scale of `e -> G(e, y)` at the draw's noise, and then deformed like the method's (images).
 
+    With a teacher, a classifier that DP-SGD trained on the records, each published record has the
+    label distribution `softmax(log p(y | x) + vote * 1[y = c])`, of the teacher's opinion of what
+    is published and the class c that it was drawn of: a generator under noise draws many records
+    that are not of their class, and deformation makes more of them. The idea of labels by a private
+    model is that of Papernot et al., PATE (arXiv 1610.05755).
+
     Formal guarantees:
-      Those of `base`: after `train`, no function sees a record.
+      Those of `base`, or of the composition of its mechanisms and the teacher's training: after
+      `train`, no function sees a record.
 
     Attributes:
       base: trains the generator.
@@ -38,6 +46,8 @@ class FormalMerfPublisher:
       num_probes: generator passes for each curvature, even.
       warp: random rotation, stretch and shift; images alone.
       elastic: smooth random displacements; images alone.
+      teacher: labels what is published; its budget is that of `base`, whose `share` is below 1.
+      vote: how much the class that a record was drawn of counts beside the teacher, in nats.
     """
 
     base: DPMerfPublisher
@@ -46,12 +56,25 @@ class FormalMerfPublisher:
     num_probes: int = 8
     warp: float = 0.0
     elastic: float = 0.0
+    teacher: dp.ClippedClassifier | None = None
+    vote: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         encoding.check_count(oversample=self.oversample, num_probes=self.num_probes)
         encoding.check_positive(scale=self.scale)
-        encoding.check_not_negative(warp=self.warp, elastic=self.elastic)
+        encoding.check_not_negative(warp=self.warp, elastic=self.elastic, vote=self.vote)
+        if self.teacher and self.teacher.budget != self.base.budget:
+            raise ValueError(
+                f"teacher.budget={self.teacher.budget!r} must be that of base, "
+                f"{self.base.budget!r}: both are paid for by one"
+            )
+        if self.teacher and self.teacher.schema != self.base.schema:
+            raise ValueError("the teacher's schema must be that of base")
+        if self.teacher and self.base.share >= 1.0:
+            raise ValueError(
+                f"base.share={self.base.share!r} must be below 1: it leaves nothing to the teacher"
+            )
         if self.num_probes % 2:
             raise ValueError(f"num_probes={self.num_probes!r} must be even: it comes in pairs")
         for name in ("warp", "elastic"):
@@ -67,19 +90,26 @@ class FormalMerfPublisher:
         return self.base.budget
 
     def guarantee(self, records: int) -> dp.DPGuarantee:
-        """See `DPMerfPublisher`."""
-        return self.base.guarantee(records)
+        """The guarantee of a publication of so many records.
+
+        Raises:
+          ValueError: settings, number of records and budget do not fit.
+        """
+        plan = self._teaching(records)
+        return plan.guarantee if plan and plan.guarantee else self.base.guarantee(records)
 
     def train(self, key: Array, records: Records) -> MerfGenerator:
-        """The noisy embedding and the generator; the only function that sees private records.
+        """Embedding, generator and teacher; the only function that sees private records.
 
         Raises:
           ValueError: settings and records do not fit.
         """
-        key_embed, key_train = jax.random.split(key)
+        key_embed, key_train, key_teach = jax.random.split(key, 3)
+        plan = self._teaching(len(records))
         embedding = self.base.embed(key_embed, records)
-        count = self.base.budget.count(len(records))
-        return MerfGenerator(self.base.train(key_train, embedding, count=count), embedding)
+        params = self.base.train(key_train, embedding, count=len(records))
+        teacher = self.teacher.train(key_teach, records, plan) if self.teacher else None
+        return MerfGenerator(params, embedding, teacher)
 
     def release(self, key: Array, trained: MerfGenerator, *, records: int) -> Release:
         """Publishes `round(copies * n)` samples, classes in the proportion of noisy counts.
@@ -89,7 +119,7 @@ class FormalMerfPublisher:
           trained: result of `train`.
           records: the number of records that it was trained on.
         """
-        base, (params, embedding) = self.base, trained
+        base, (params, embedding, teacher) = self.base, trained
         wanted = encoding.number_published(base.copies, base.budget.count(records))
         key_start, key_order, key_noise, key_see, key_draw, key_deform = jax.random.split(key, 6)
         label = base.draw_labels(key_start, key_order, embedding, wanted)
@@ -99,7 +129,12 @@ class FormalMerfPublisher:
         x = base.decode(key_draw, params, best, label)
         if self.warp or self.elastic:
             x = self._deform(key_deform, x)
-        return Release(x=features.decode_features(base.schema, embedding.stats, x), y=label)
+        x = features.decode_features(base.schema, embedding.stats, x)
+        if self.teacher:
+            assert teacher is not None  # `train` made it
+            opinion = self.teacher.log_probs(teacher, x)
+            label = jax.nn.softmax(opinion + jnp.asarray(self.vote, opinion.dtype) * label)
+        return Release(x=x, y=label)
 
     def __call__(self, key: Array, records: Records) -> Release:
         """Publishes `records`; the guarantee asks for a key of `dp.secret_key`.
@@ -109,6 +144,10 @@ class FormalMerfPublisher:
         """
         key_train, key_release = jax.random.split(key)
         return self.release(key_release, self.train(key_train, records), records=len(records))
+
+    def _teaching(self, records: int) -> dp.SgdPlan | None:
+        """What the teacher's training does; none without one."""
+        return self.teacher and self.teacher.plan(records, self.base.mechanisms)
 
     def _least_curved(self, key: Array, params: Any, noise: Array, label: Array) -> Array:
         """Of the draws `[k, oversample, noise_dim]` of each label the least curved, `[k, .]`."""

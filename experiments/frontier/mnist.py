@@ -26,7 +26,7 @@ def get_config(size: str = "full", name: str = "mnist"):
     base.audit.update({"shadows": 32, "calls_at_once": 2})
     base.lower.left_out = 0.0  # competitors publish from generators that saw all records
     digits = runpy.run_path(str(HERE / "digits.py"))
-    entries = digits["sized_entries"](size, 1024)
+    entries = digits["sized_entries"](size, 1024, edge=28)
     called = f"{name}-{size}" if size in ("formal", "all") else name
     config = frontier_dict(base, entries, name=called, quality_shadows=2, utility_steps=500)
     if size == "all":

@@ -13,8 +13,9 @@ from scipy import stats
 
 from curvpub import audit, dp, features, geometry, publishers, rvae
 from curvpub.publishers.decoding import curvature_of_codes
-from curvpub.publishers.dp_merf import Embedding, _distance, class_shares, random_features
+from curvpub.publishers.dp_merf import Embedding, _distance, class_shares
 from curvpub.publishers.formal_merf import MerfGenerator
+from curvpub.publishers.random_features import Frequencies, random_features
 from curvpub.types import Publisher, Records, Schema
 
 COUNT = 40
@@ -235,7 +236,7 @@ def test_embedding_is_the_noisy_sum():
     x = np.asarray(records.x, np.float64).reshape(COUNT, -1)
     label = np.eye(3)[np.asarray(records.y)]
     plan = publisher.plan()
-    angle = np.einsum("nd,rdf->rnf", x, found.frequencies)
+    angle = np.einsum("nd,rdf->rnf", x, found.frequencies.own)
     phi = np.concatenate([np.cos(angle), np.sin(angle)], axis=2) / math.sqrt(6)
     residue = found.sums - np.einsum("rnf,nc->rfc", phi, label)
     # Clipped to 0.9999: up to 40 times 1e-4 of bias beside the noise.
@@ -249,7 +250,7 @@ def test_published_classes_have_noisy_shares():
     np.testing.assert_allclose(class_shares(jnp.asarray([-3.0, -2.0])), [0.5, 0.5])
     publisher = make("merf")
     embedding = Embedding(
-        frequencies=jnp.zeros((64, 6), jnp.float32),
+        frequencies=Frequencies(jnp.zeros((64, 6), jnp.float32)),
         sums=jnp.zeros((12, 3), jnp.float32),
         counts=jnp.asarray([30.0, 0.0, 10.0], jnp.float32),
         stats=features.fit_features(IMAGE, make_records(IMAGE, COUNT).x),
@@ -263,7 +264,7 @@ def test_published_classes_have_noisy_shares():
 def merf_generator():
     """A generator that nothing was trained for, and an embedding with nothing but counts."""
     embedding = Embedding(
-        frequencies=jnp.zeros((64, 6), jnp.float32),
+        frequencies=Frequencies(jnp.zeros((64, 6), jnp.float32)),
         sums=jnp.zeros((12, 3), jnp.float32),
         counts=jnp.asarray([30.0, 0.0, 10.0], jnp.float32),
         stats=features.fit_features(IMAGE, make_records(IMAGE, COUNT).x),
@@ -283,7 +284,9 @@ def test_formal_merf_without_anything_is_merf(merf_generator):
     plain = make("formal_merf", oversample=1, warp=0.0, elastic=0.0)
     merf, count = plain.base, 2_000
     found = jax.jit(lambda k: plain.release(k, merf_generator, records=count))(jax.random.key(0))
-    expected = jax.jit(lambda k: merf.release(k, *merf_generator, count=count))(jax.random.key(1))
+    expected = jax.jit(lambda k: merf.release(k, *merf_generator[:2], count=count))(
+        jax.random.key(1)
+    )
     for values in (lambda r: np.asarray(r.x, np.float64), lambda r: np.asarray(r.x) ** 2.0):
         a, b = values(found), values(expected)
         error = np.hypot(a.std(axis=0), b.std(axis=0)) / math.sqrt(len(a))
@@ -352,6 +355,14 @@ def test_bad_settings_are_refused():
         dataclasses.replace(make("vae", TABLE), budget=vae.budget)
     with pytest.raises(ValueError, match="num_features=3 must be even"):
         make("merf", num_features=3)
+    with pytest.raises(ValueError, match=r"num_features=6 must be even: .* multiple of four"):
+        make("merf", num_features=6, oriented=0.5)
+    with pytest.raises(ValueError, match=r"oriented=1\.5 must be from 0 to 1"):
+        make("merf", oriented=1.5)
+    with pytest.raises(ValueError, match=r"share=1\.5 must be at most 1"):
+        make("merf", share=1.5)
+    with pytest.raises(ValueError, match="4 x 4 pixels, and 'mixed' is a table"):
+        make("merf", TABLE, smooth=1.0)
     with pytest.raises(ValueError, match="steps=0"):
         make("merf", steps=0)
     with pytest.raises(ValueError, match="oversample=0"):
