@@ -32,8 +32,9 @@ HOW_TO_READ = (
     "ring: by accuracy on the half of the test records that selects, no other point is as "
     "accurate and less exposed; drawn is the accuracy on the other half. Exposures in tables and "
     "pictures are those of the attack with the highest mean, which is lucky where many are near "
-    "chance; on `adult`, `digits` and `mnist`, played anew, rings and excesses at equal "
-    "accuracy choose the attack by one half of the pairs of shadows and read it off the other. "
+    "chance; on `adult`, `digits`, `mnist` and `fashion_mnist`, played anew, rings and excesses "
+    "at equal accuracy choose the attack by one half of the pairs of shadows and read it off the "
+    "other. "
     "The number after an entry is its strength: the deformation for `deformed` (records), "
     "`deformed_mixup` (mixtures of two records) and the method's entries on images; the share of "
     "the code that is kept (rho) for the method's on tables; epsilon for `dp_...` and "
@@ -60,14 +61,15 @@ QUALITY = (
     "test records, to tell their classes; what is compared with is the other half. Where the "
     "first half has fewer than 500 records, or fewer than ten of a class, as on the digits, it is "
     "their first 32 principal components. These figures depend on how many records are compared: "
-    "as many published as real ones, and on `adult` and `mnist` the same number for all entries, "
-    "no more than any of them publishes. On the others they were measured before: "
+    "as many published as real ones, and on `adult`, `mnist` and `fashion_mnist` the same number "
+    "for all entries, no more than any of them publishes. On the others they were measured before: "
     "entries that publish few records were compared by fewer (`count` of `quality`), which is "
     "kind to their coverage and hard on their Frechet distance; *real records* are one draw and "
     "not the mean of several; marginals of tables did not see what lies above a value that most "
     "records share. beta-recall, which earlier versions ranked by, is no rank: of a release that "
     "lacks a part of the data it can be higher. Recall takes its place, in pictures here, and in "
-    "the third tables of `adult` and `mnist`. There no figure counts beyond that of real records: "
+    "the third tables of `adult`, `mnist` and `fashion_mnist`. There no figure counts beyond that "
+    "of real records: "
     "points that lie further apart, for one, have wider neighbourhoods and reach more. In pictures "
     "of quality, bars across are 95% intervals of the worst attack's AUC, upright ones one "
     "standard deviation over releases. "
@@ -76,8 +78,9 @@ QUALITY = (
     "best point are taken as given, the last of which flatters either side a little.\n\n"
 )
 STALE = (
-    "**Too kind, until they are played again.** `adult`, `digits` and `mnist` were played anew; on "
-    "the digits quality was not measured again. All other frontiers here were summarised before "
+    "**Too kind, until they are played again.** `adult`, `digits`, `mnist` and `fashion_mnist` "
+    "were played anew; on the digits quality was not measured again. All other frontiers here were "
+    "summarised before "
     "several mistakes were found. The attacks that fit a classifier to several signals "
     "(`combined`, `pairs`) were fitted on some ten thousand rows, which weighs weak signals "
     "badly: on all rows they find more, on `cifar10-small` seven hundredths of the method's "
@@ -87,9 +90,8 @@ STALE = (
     "given: on the digits these are 225, so that an accuracy of 92% would vary by 1.8% (one "
     "standard error) with others, differences between releases by less. And who was left out by"
     ' the method\'s entries was chosen badly (`docs/method-log.md`, "Reviewed by strangers"), '
-    "which is not to their advantage. Competitors were too few: Fashion-MNIST lacks "
-    "`prior_narrow`, among the best competitors on the digits, `prior_blurred` and noise. "
-    "Classifiers trained on raw records are attacked one signal at a time, without a classifier of "
+    "which is not to their advantage. Classifiers trained on raw records are attacked one signal "
+    "at a time, without a classifier of "
     "all of them; the one by DP-SGD is a wide network that nobody tuned, and a linear one is far "
     'better where noise is strong (`docs/method-log.md`, "With an epsilon").\n\n'
 )
@@ -112,18 +114,11 @@ HEAD = (
     + STALE
     + "**Which attacks.** "
     "What deforms or mixes images is attacked by all that undoes it, registration and tracing to "
-    "sources (`docs/method-log.md`), but for deformed records on Fashion-MNIST and all of "
-    "`mnist-formal`, which were not traced. Entries without deformations keep, on Fashion-MNIST, "
-    "what was seen before these attacks: "
-    "their other signals were compared in one shadow of one or two entries each, and were the same "
-    "up to rounding, which the training of the attacker's own generator amplifies (k-same: "
-    "codes' distances by 0.35 at most, of a standard deviation of 0.63; all else "
-    "the same). Tracing's signal was added to played shadows of Fashion-MNIST at commit 5fc0f62. "
+    "sources (`docs/method-log.md`), but for all of `mnist-formal`, which was not traced. "
     "`digits` and `adult` (`:small`) were played at commit 2640678, MST as of 2a1f40a, the digits "
     "with `--config.quality_shadows=0`; `mnist` (`:small`) at 9ff8dce and summarised at 2505a50, "
     'without the entries that others had beaten by far (`docs/method-log.md`, "MNIST, played '
-    'again"). Fashion-MNIST '
-    "lacks the generators that train on deformed images and deformed mixtures at 0.9. Where a "
+    'again"), and so `fashion_mnist` (`:small`) at 3df7767. Where a '
     "table has no quality of an entry, it was not measured. "
     "`digits-second` is another pool of the digits, main entries at the strengths that its result "
     'file has (`digits.py --config.name=digits-second --config.seeds="(1,)"`, with '
