@@ -21,15 +21,22 @@ from curvpub.publishers import DPMerfPublisher, FormalMerfPublisher
 from curvpub.types import Records, Release, Schema
 
 SMOOTH = {"smooth": 1.0}
+SEEN = SMOOTH | {"oriented": 0.5}
+TAUGHT = {"share": 0.5}
+LONG = {"steps": 1500}
 VARIANTS = {
-    "as in the frontier so far": ({}, False),
+    "nothing": ({}, False),
     "a filter": (SMOOTH, False),
-    "a filter, descriptors": (SMOOTH | {"oriented": 0.5}, False),
-    "a teacher": ({"share": 0.5}, True),
-    "a teacher, a filter": (SMOOTH | {"share": 0.5}, True),
-    "a teacher, a filter, descriptors": (SMOOTH | {"oriented": 0.5, "share": 0.5}, True),
+    "a filter, descriptors": (SEEN, False),
+    "a teacher": (TAUGHT, True),
+    "a teacher, a filter": (SMOOTH | TAUGHT, True),
+    "a teacher, a filter, descriptors": (SEEN | TAUGHT, True),
+    "a teacher, a filter, few descriptors": (SMOOTH | TAUGHT | {"oriented": 0.2}, True),
+    "the same, a wide filter": ({"smooth": 1.5, "oriented": 0.2} | TAUGHT, True),
+    "the same, three tenths for the teacher": (SMOOTH | {"oriented": 0.2, "share": 0.7}, True),
+    "nothing, 1,500 steps as in the frontier": (LONG, False),
 }
-"""Settings of the generator, and whether a teacher labels."""
+"""Settings of the generator (600 steps where none are said), and whether a teacher labels."""
 
 TEACHER = {
     "kind": "mlp", "hidden": (), "inputs": "oriented", "averaged": True, "steps": 60,
@@ -43,7 +50,7 @@ def publisher(schema: Schema, epsilon: float, variant: str) -> FormalMerfPublish
     """One variant's publisher; four records for each private one."""
     settings, taught = VARIANTS[variant]
     budget = dp.Budget(epsilon=epsilon, delta=dp_classifier.DELTA)
-    base = DPMerfPublisher(schema=schema, budget=budget, copies=4.0, steps=600, **settings)
+    base = DPMerfPublisher(schema=schema, budget=budget, copies=4.0, **({"steps": 600} | settings))
     teacher = dp.ClippedClassifier(schema=schema, budget=budget, **TEACHER) if taught else None
     return FormalMerfPublisher(base=base, teacher=teacher, **PUBLISHED)
 

@@ -92,8 +92,9 @@ STALE = (
     ' the method\'s entries was chosen badly (`docs/method-log.md`, "Reviewed by strangers"), '
     "which is not to their advantage. Classifiers trained on raw records are attacked one signal "
     "at a time, without a classifier of "
-    "all of them; the one by DP-SGD is a wide network that nobody tuned, and a linear one is far "
-    'better where noise is strong (`docs/method-log.md`, "With an epsilon").\n\n'
+    "all of them; the one by DP-SGD is a wide network that nobody tuned, and linear ones, of "
+    'pixels and of public descriptors above all, are far better (`docs/method-log.md`, "With an '
+    'epsilon").\n\n'
 )
 HEAD = (
     "# Frontiers\n\n"

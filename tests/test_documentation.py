@@ -52,7 +52,13 @@ def test_tables_of_audits_are_those_of_the_result_files(results, file, make):
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("left_out", "digits"), ("selection", "digits"), ("dp_classifier", "mnist")]
+    ("name", "data"),
+    [
+        ("left_out", "digits"),
+        ("selection", "digits"),
+        ("dp_classifier", "mnist"),
+        ("formal", "mnist"),
+    ],
 )
 def test_tables_of_benchmarks_are_those_of_the_result_files(name, data):
     module = importlib.import_module(f"benchmarks.{name}")

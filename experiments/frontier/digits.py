@@ -73,7 +73,7 @@ NO_CURVATURE = {
 
 TRIED = "training: tried at epsilon 10 on one set of members of digits and of MNIST"
 UNTUNED = "one setting, chosen by hand"
-BY_HAND = "a dozen settings by hand, on MNIST outside the pool: docs/method-log.md"
+BY_HAND = "some twenty settings, by records of MNIST outside the pool: benchmarks/formal.py"
 EPSILONS = (1.0, 3.0, 10.0)
 GUIDED = {"publish.oversample": 2, "publish.drift_steps": 2, "publish.label_spread": 0.6}
 UNGUIDED = {"publish.oversample": 1, "publish.drift_steps": 0, "publish.label_spread": 0.0}
@@ -102,19 +102,19 @@ the one that was best over all epsilons, on records of MNIST outside the pool of
 
 
 ORIENTED = {
-    "kind": "mlp", "hidden": (), "inputs": "oriented", "averaged": True, "steps": 60,
+    "kind": "mlp", "hidden": (), "inputs": "oriented", "averaged": True, "steps": 80,
     "learning_rate": 15.0, "momentum": 0.0,
 }  # fmt: skip
 """Of a linear classifier of histograms of oriented gradients, chosen like that."""
 
 TAUGHT = {
-    "share": 0.5, "oriented": 0.5, "steps": 600, "vote": 1.0,
+    "share": 0.5, "oriented": 0.2, "steps": 600, "vote": 1.0,
     "teacher_hidden": (), "teacher_steps": 60, "teacher_learning_rate": 15.0,
     "teacher_momentum": 0.0,
 }  # fmt: skip
-"""Half of the budget for the generator, which draws smoothly and is asked for strokes, and half for
-a linear classifier of oriented gradients, which labels what is published. Tried by hand on records
-of MNIST outside the pool of the first seed (docs/method-log.md)."""
+"""Half of the budget for the generator, which draws smoothly and is asked for strokes too, half for
+a linear classifier of oriented gradients, which labels what is published: chosen on records of
+MNIST outside the pool of the first seed (`benchmarks/formal.py`)."""
 
 
 def formal_publishers(batch_size: int, edge: int = 8) -> dict[str, dict[str, Any]]:

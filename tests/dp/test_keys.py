@@ -36,11 +36,18 @@ def test_a_seed_has_half_as_many_bits_as_the_guarantee_says():
 
 
 def test_the_page_runs_and_its_release_has_a_guarantee():
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert "jax.random.key(" not in block
+    block, taught = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert "jax.random.key(" not in block + taught
     found = {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         exec(block, found)
     assert found["release"].x.shape == (2 * 1797, 8, 8, 1)
     assert np.isfinite(found["release"].x).all()
     assert found["stated"].epsilon == 3.0
+    # The second one goes on from there, with a teacher.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(taught, found)
+    assert found["stated"].epsilon == 3.0
+    assert any("clipped gradients" in m for m in found["stated"].mechanisms)
+    np.testing.assert_allclose(found["release"].y.sum(axis=1), 1.0, rtol=1e-5)
+    assert 0.0 < found["release"].y.min() < found["release"].y.max() < 1.0
