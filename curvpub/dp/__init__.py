@@ -4,10 +4,10 @@ Needs the extra `dp`. Knows no publisher.
 """
 
 from curvpub.dp.accounting import gaussian_noise, sgd_noise, share_noise, spent_epsilon
-from curvpub.dp.classifier import ClippedClassifier, FittedClassifier, Mechanisms
+from curvpub.dp.classifier import ClippedClassifier, FittedClassifier
 from curvpub.dp.descriptors import check_images, descriptor_dim, oriented, smoothing
 from curvpub.dp.gradients import add_noise, clip_by_norm, clipped_gradient, clipped_sum, gaussian
-from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
+from curvpub.dp.guarantee import Budget, DPGuarantee, Mechanisms, public_facts
 from curvpub.dp.keys import secret_key
 from curvpub.dp.normalise import check_columns, encode, numeric_columns, private_features
 from curvpub.dp.sampling import capacity, poisson_batch, reserve, sampling_rate

@@ -16,15 +16,12 @@ import optax
 from curvpub import features
 from curvpub.blocks import map_blocks
 from curvpub.dp import accounting, descriptors, gradients, normalise, sampling, training
-from curvpub.dp.guarantee import Budget, DPGuarantee
+from curvpub.dp.guarantee import Budget, DPGuarantee, Mechanisms
 from curvpub.models import make_classifier
 from curvpub.types import Array, Records, Schema
 
 _BLOCK = 512
 _OVERFLOW = 1e-9  # probability that any batch is cut, where no budget says so
-
-Mechanisms = tuple[tuple[str, float], ...]
-"""Gaussian mechanisms on all records, in words and with their noise in units of sensitivity."""
 
 
 class FittedClassifier(NamedTuple):

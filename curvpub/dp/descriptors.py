@@ -4,7 +4,8 @@ Noise that hides a record is added to every weight, so a linear model of few, we
 loses the least to it; the features look at no record but their own. Sources: Tramer and Boneh,
 "Differentially Private Learning Needs Better Features (or Much More Data)" (arXiv 2011.11660), who
 take a scattering network; Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection"
-(CVPR 2005).
+(CVPR 2005). scikit-image has the latter, but not as a function that JAX can differentiate, as the
+training of a generator on descriptors does.
 """
 
 import math

@@ -29,6 +29,10 @@ _ASSUMED = (
 )
 
 
+Mechanisms = tuple[tuple[str, float], ...]
+"""Gaussian mechanisms on all records, in words and with their noise in units of sensitivity."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
     """How much privacy a publisher may spend, and what it may take as public; hashable.

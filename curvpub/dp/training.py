@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from curvpub.dp import accounting, gradients, sampling
-from curvpub.dp.guarantee import Budget, DPGuarantee, public_facts
+from curvpub.dp.guarantee import Budget, DPGuarantee, Mechanisms, public_facts
 from curvpub.types import Array
 
 _CLIPS = (1e-8, 1e8)
@@ -75,7 +75,7 @@ def plan_sgd(
     records: int,
     steps: int,
     what: str,
-    others: tuple[tuple[str, float], ...] = (),
+    others: Mechanisms = (),
 ) -> SgdPlan:
     """Plans a training that spends a budget, or what other mechanisms leave of it.
 
@@ -85,8 +85,7 @@ def plan_sgd(
       records: number of records, a shape.
       steps: number of steps.
       what: whose gradients, in words.
-      others: further Gaussian mechanisms on all records, in words and with their noise in units of
-        their sensitivity, which the same budget pays for.
+      others: further mechanisms, which the same budget pays for.
 
     Raises:
       ValueError: settings and number of records do not fit, or others leave nothing.
